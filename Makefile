@@ -1,0 +1,72 @@
+# Two commands do everything for a newcomer: make demo, make test.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+TIER ?= starter
+STYLE ?= signature
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# A stamp a lock file: make installs again only when the lock changed.
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "installing the tools for checks and tests ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.PHONY: help
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: $(VENV)/.installed ## one whole order, from payment to photos, then the audit (TIER=premium STYLE=creative)
+	@$(BIN)/darkroom demo --tier $(TIER) --style $(STYLE)
+
+.PHONY: run
+run: $(VENV)/.installed ## API and worker on http://127.0.0.1:8000, everything embedded
+	@DARKROOM_MODE=demo $(BIN)/darkroom run
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## all tests, on real PostgreSQL (DATABASE_URL uses another server)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: check
+check: $(VENV)/.installed-dev ## format, lint, types, imports, migrations, tidiness
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/squawk src/darkroom/db/migrations/*.sql
+	@$(BIN)/python -m pytest -q tests/tidy
+
+.PHONY: format
+format: $(VENV)/.installed-dev ## put the code into shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: flow
+flow: $(VENV)/.installed-dev ## print docs/flow.md from core/lifecycle.py
+	@$(BIN)/python scripts/print_flow.py > docs/flow.md
+
+.PHONY: lock
+lock: $(VENV)/.installed-dev ## renew the lock files: versions and hashes, no addresses
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build --group dev -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove the virtual environment, the data folder and caches
+	@rm -rf $(VENV) .darkroom demo-photos .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: pictures
+pictures: $(VENV)/.installed ## draw docs/pictures: a contact sheet per style, by the studio as it stands
+	@$(BIN)/python -m scripts.make_pictures

@@ -1,0 +1,23 @@
+"""The local doorbell: an event inside one process. Other processes find the work by polling."""
+
+import asyncio
+
+
+class LocalDoorbell:
+    """Wakes every waiter of this process at once."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    async def ring(self, job_id: int | None = None) -> None:  # noqa: ARG002 - the port's word
+        """Wake whoever waits. Never raises."""
+        rung, self._rung = self._rung, asyncio.Event()
+        rung.set()
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Return at the next ring, or after the timeout."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._rung.wait()
+        except TimeoutError:
+            return

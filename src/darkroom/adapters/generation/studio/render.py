@@ -1,0 +1,139 @@
+"""One order to one photo: the studio's front door.
+
+Pure and deterministic: the same order and the same reference bytes give the same JPEG bytes, in
+any process and with any number of OpenCV threads.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from darkroom.adapters.generation.studio import looks, paint, printing
+from darkroom.adapters.generation.studio.backdrops.gallery import draw_backdrop, own_backdrop
+from darkroom.adapters.generation.studio.composite import join
+from darkroom.adapters.generation.studio.encode import encode_jpeg
+from darkroom.adapters.generation.studio.errors import StudioCode, StudioError
+from darkroom.adapters.generation.studio.grade import GRADES, apply_grade
+from darkroom.adapters.generation.studio.layout import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Placement,
+    fade_cut_edges,
+    place,
+)
+from darkroom.adapters.generation.studio.pixels import Picture, from_bytes, to_bytes, warp
+from darkroom.adapters.generation.studio.presets import Plan, plan
+from darkroom.adapters.generation.studio.reference import Reference, prepare
+from darkroom.adapters.generation.studio.relight import relight
+from darkroom.adapters.generation.studio.retouch import retouch
+from darkroom.adapters.generation.studio.scenes import OWN_BACKDROP
+from darkroom.adapters.generation.studio.sitter import Sitter
+
+__all__ = ["RenderOrder", "RenderedPhoto", "StudioError", "render"]
+
+
+Finish: TypeAlias = Callable[[Picture, Sitter, np.random.Generator], Picture]
+
+FINISHES: Mapping[str, Finish] = {
+    "oil": paint.oil,
+    "watercolour": paint.watercolour,
+    "pencil": paint.pencil,
+    "poster": printing.poster,
+    "halftone": printing.halftone,
+    "duotone": printing.duotone,
+    "noir": looks.noir,
+    "old_master": looks.old_master,
+    "neon": looks.neon,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOrder:
+    """What to make; another seed makes another picture of the same prompt."""
+
+    prompt: str
+    style_id: str
+    prompt_index: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPhoto:
+    """A JPEG of 768 x 1024 and the name of the recipe that made it."""
+
+    data: bytes
+    preset: str
+
+
+def render(order: RenderOrder, references: Sequence[bytes]) -> RenderedPhoto:
+    """Make one photo from encoded references (JPEG, PNG or WebP).
+
+    References that cannot serve are passed over while another one can.
+
+    Raises:
+        StudioError: no reference can serve; the error of the first one.
+    """
+    reference = _reference_for(order.prompt_index, references)
+    chosen = plan(order.prompt, order.style_id, order.prompt_index, _chance(order.seed, 1))
+    if reference.grey and chosen.scene.paint is None:
+        # A grey person before a coloured backdrop looks cut out.
+        chosen = replace(chosen, grade="mono")
+    placement = place(reference, chosen.framing, _chance(order.seed, 2))
+    picture, sitter = _compose(reference, placement, chosen, order.seed)
+    picture = _finish(chosen)(picture, sitter, _chance(order.seed, 4))
+    data = encode_jpeg(to_bytes(picture), chosen.name, order.seed, chosen.ignored)
+    return RenderedPhoto(data, chosen.name)
+
+
+def _finish(chosen: Plan) -> Finish:
+    if chosen.scene.paint is not None:
+        return FINISHES[chosen.scene.paint]
+    grade = GRADES[chosen.grade]
+    return lambda picture, _, rng: apply_grade(picture, grade, rng)
+
+
+def _compose(
+    reference: Reference, placement: Placement, chosen: Plan, seed: int
+) -> tuple[Picture, Sitter]:
+    """Person, light and backdrop joined, before any finish."""
+    size = (WIDTH_PX, HEIGHT_PX)
+    matrix = placement.matrix
+    person = np.clip(from_bytes(warp(reference.colours, matrix, size)), 0.0, 1.0)
+    matte = np.clip(from_bytes(warp(reference.matte, matrix, size)), 0.0, 1.0)
+    if placement.fades:
+        matte = fade_cut_edges(reference, matte, matrix)
+    mesh = reference.mesh.moved(matrix)
+    scene = chosen.scene
+    light, joining = scene.light, scene.joining
+    if chosen.mirrored:
+        light = light.mirrored()
+    if scene.backdrop == OWN_BACKDROP:
+        backdrop = own_backdrop(reference, matrix, scene.lens, size)
+    else:
+        backdrop = draw_backdrop(scene.backdrop, _chance(seed, 3), scene.lens, size)
+        backdrop = backdrop[:, ::-1] if chosen.mirrored else backdrop
+    person = retouch(person, matte, mesh)
+    person = relight(person, matte, mesh, light)
+    joining = replace(joining, shadow_side=-light.side)
+    return join(person, matte, np.ascontiguousarray(backdrop), joining), Sitter(matte, mesh)
+
+
+def _chance(seed: int, purpose: int) -> np.random.Generator:
+    """A stream of its own for each purpose, so that one more draw here moves nothing there."""
+    return np.random.Generator(np.random.PCG64([seed, purpose]))
+
+
+def _reference_for(index: int, references: Sequence[bytes]) -> Reference:
+    usable: list[Reference] = []
+    first_error: StudioError | None = None
+    for data in references:
+        try:
+            usable.append(prepare(data))
+        except StudioError as error:
+            first_error = first_error or error
+    if not usable:
+        raise first_error or StudioError(StudioCode.BAD_IMAGE, "no reference was given")
+    best_first = sorted(usable, key=lambda reference: (-reference.merit, reference.digest))
+    return best_first[index % len(best_first)]

@@ -1,0 +1,153 @@
+"""The spend ledger. What the outside answered is a fact: written by attempt id, never fenced.
+
+A worker that lost its lease still writes what it heard; only moves of tasks are fenced.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.db.database import Connection
+
+
+async def begin_calls(tx: Connection, attempts: list[tuple[int, int, int]]) -> set[int]:
+    """Say that calls may be made from here on: (attempt id, task id, claim). Returns the attempts that may.
+
+    Those not returned belong to tasks that somebody else has by now, and must not be called. A crash before
+    this commits costs nothing; after it, an answer may be missing.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            UPDATE task_attempts a SET called_at = darkroom_now()
+            FROM unnest(%s::BIGINT[], %s::BIGINT[], %s::BIGINT[]) AS ours (attempt_id, task_id, claim)
+            JOIN kie_tasks t ON t.id = ours.task_id
+            WHERE a.id = ours.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
+              AND t.claim = ours.claim AND t.status = 'submitting'
+            RETURNING a.id
+            """,
+            [
+                [attempt_id for attempt_id, _, _ in attempts],
+                [task_id for _, task_id, _ in attempts],
+                [claim for _, _, claim in attempts],
+            ],
+        )
+        return set(await cursor.fetchall())
+
+
+async def hold_attempt(tx: Connection, attempt_id: int) -> str | None:
+    """Lock an attempt against facts that arrive now, and read the provider's task it has, if any."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT provider_task_id FROM task_attempts WHERE id = %s FOR NO KEY UPDATE",
+            [attempt_id],
+        )
+        return await cursor.fetchone()
+
+
+async def record_created(tx: Connection, attempt_id: int, provider_task_id: str) -> None:
+    """The provider has this attempt as `provider_task_id`. The first answer stands."""
+    await tx.execute(
+        "UPDATE task_attempts SET provider_task_id = %s, answered_at = darkroom_now() "
+        "WHERE id = %s AND provider_task_id IS NULL AND refusal_code IS NULL",
+        [provider_task_id, attempt_id],
+    )
+
+
+async def record_refused(tx: Connection, attempt_id: int, code: str, text: str) -> None:
+    """The provider said a definite no: nothing was created."""
+    await tx.execute(
+        "UPDATE task_attempts SET refusal_code = %s, error_text = %s, answered_at = darkroom_now() "
+        "WHERE id = %s AND provider_task_id IS NULL AND refusal_code IS NULL",
+        [code, text, attempt_id],
+    )
+
+
+async def record_succeeded(
+    tx: Connection, attempt_id: int, result_url: str, credits_used: float | None
+) -> None:
+    """The provider has a picture for this attempt."""
+    await tx.execute(
+        "UPDATE task_attempts SET end_state = 'succeeded', result_url = %s, credits = %s, "
+        "ended_at = darkroom_now() WHERE id = %s AND end_state IS NULL",
+        [result_url, credits_used, attempt_id],
+    )
+
+
+async def record_failed(
+    tx: Connection, attempt_id: int, *, code: str, text: str, credits_used: float | None
+) -> None:
+    """The provider gave up on this attempt."""
+    await tx.execute(
+        "UPDATE task_attempts SET end_state = 'failed', error_code = %s, error_text = %s, "
+        "credits = %s, ended_at = darkroom_now() WHERE id = %s AND end_state IS NULL",
+        [code, text, credits_used, attempt_id],
+    )
+
+
+async def record_lost(tx: Connection, attempt_id: int, text: str) -> None:
+    """The attempt's task or picture was never heard of again."""
+    await tx.execute(
+        "UPDATE task_attempts SET end_state = 'lost', error_text = %s, ended_at = darkroom_now() "
+        "WHERE id = %s AND end_state IS NULL",
+        [text, attempt_id],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """An attempt whose provider task became known by its token."""
+
+    attempt_id: int
+    task_id: int
+    job_id: int
+
+
+async def adopt(
+    tx: Connection, *, provider: str, token: UUID, provider_task_id: str
+) -> Adopted | None:
+    """Bind a provider's task to the attempt whose token it echoed. None: no such open attempt.
+
+    Harmless twice: the same binding again finds the row and changes nothing.
+    """
+    async with tx.cursor(row_factory=class_row(Adopted)) as cursor:
+        await cursor.execute(
+            """
+            UPDATE task_attempts a
+            SET provider_task_id = %(provider_task_id)s,
+                adopted = a.adopted OR a.provider_task_id IS NULL,
+                answered_at = coalesce(a.answered_at, darkroom_now())
+            FROM kie_tasks t
+            WHERE a.token = %(token)s AND a.provider = %(provider)s AND a.refusal_code IS NULL
+              AND (a.provider_task_id IS NULL OR a.provider_task_id = %(provider_task_id)s)
+              AND t.id = a.task_id
+            RETURNING a.id AS attempt_id, a.task_id, t.job_id
+            """,
+            {"provider": provider, "token": token, "provider_task_id": provider_task_id},
+        )
+        return await cursor.fetchone()
+
+
+async def find_by_provider_task(
+    tx: Connection, *, provider: str, provider_task_id: str
+) -> Adopted | None:
+    """The attempt that has this provider task."""
+    async with tx.cursor(row_factory=class_row(Adopted)) as cursor:
+        await cursor.execute(
+            "SELECT a.id AS attempt_id, a.task_id, t.job_id FROM task_attempts a "
+            "JOIN kie_tasks t ON t.id = a.task_id "
+            "WHERE a.provider = %s AND a.provider_task_id = %s",
+            [provider, provider_task_id],
+        )
+        return await cursor.fetchone()
+
+
+async def token_is_known(tx: Connection, *, provider: str, token: UUID) -> bool:
+    """Whether an attempt at this provider carries this token."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT EXISTS (SELECT FROM task_attempts WHERE provider = %s AND token = %s)",
+            [provider, token],
+        )
+        return bool(await cursor.fetchone())

@@ -1,0 +1,289 @@
+"""The promises as questions. Each question returns the rows that break it; none means it holds.
+
+The same list runs as `darkroom audit`, every ten minutes in the worker, and at the end of every test
+scenario. All of it in one read-only snapshot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString, NamedTuple
+
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from darkroom.core.books import BOOKS
+from darkroom.core.lifecycle import STATUSES, TABLES, Kind
+from darkroom.db.database import Database
+
+AUDIT_SECONDS: Final = 300
+"""Half of the pause between two audits."""
+ROWS_SHOWN_MAX: Final = 50
+"""Rows kept of one finding: enough to see the pattern, small enough for a terminal and a log line."""
+
+
+class Question(NamedTuple):
+    """One thing that must never be. `query` returns the offending rows."""
+
+    name: str
+    promise: str
+    query: LiteralString | Composed
+
+
+_SINCE: Final[dict[Kind, str]] = {
+    "payment": "updated_at",
+    "job": "created_at",
+    "task": "status_since",
+    "refund": "updated_at",
+    "delivery": "updated_at",
+}
+"""The column that tells since when a row has stood in its status."""
+
+QUESTIONS: Final = (
+    Question(
+        "one_job_per_payment",
+        "One payment, one generation.",
+        "SELECT payment_id, count(*) AS jobs FROM generation_jobs GROUP BY payment_id HAVING count(*) > 1",
+    ),
+    Question(
+        "consumed_payment_without_job",
+        "A consumed payment always has its job.",
+        "SELECT p.id AS payment_id FROM payments p WHERE p.generation_consumed "
+        "AND NOT EXISTS (SELECT FROM generation_jobs j WHERE j.payment_id = p.id)",
+    ),
+    Question(
+        "job_without_consumed_payment",
+        "A job has its consumed, paid payment of the same user.",
+        "SELECT j.id AS job_id, p.id AS payment_id, p.status FROM generation_jobs j "
+        "JOIN payments p ON p.id = j.payment_id "
+        "WHERE NOT p.generation_consumed OR p.succeeded_at IS NULL OR p.user_id <> j.user_id "
+        "OR p.consumed_avatar_id IS DISTINCT FROM j.avatar_id",
+    ),
+    Question(
+        "foreign_avatar",
+        "Nobody else's: a job's avatar belongs to the payer.",
+        "SELECT j.id AS job_id, j.user_id, a.user_id AS avatar_user_id FROM generation_jobs j "
+        "JOIN avatars a ON a.id = j.avatar_id WHERE a.user_id <> j.user_id",
+    ),
+    Question(
+        "tasks_are_what_was_paid",
+        "As many tasks as photos were paid for, numbered from 0 without a gap.",
+        "SELECT j.id AS job_id, j.total_photos, p.photo_count, count(t.id) AS tasks "
+        "FROM generation_jobs j JOIN payments p ON p.id = j.payment_id "
+        "LEFT JOIN kie_tasks t ON t.job_id = j.id "
+        "GROUP BY j.id, p.id "
+        "HAVING count(t.id) <> p.photo_count OR j.total_photos <> p.photo_count "
+        "OR max(t.prompt_index) <> p.photo_count - 1",
+    ),
+    Question(
+        "shares_sum_to_price",
+        "The photos' shares sum to the price.",
+        "SELECT j.id AS job_id, p.amount_minor, sum(t.share_minor) AS shares_minor "
+        "FROM generation_jobs j JOIN payments p ON p.id = j.payment_id "
+        "JOIN kie_tasks t ON t.job_id = j.id "
+        "GROUP BY j.id, p.id HAVING sum(t.share_minor) <> p.amount_minor",
+    ),
+    Question(
+        "completed_task_without_photo",
+        "Nothing is final until it is safe: a completed task has its photo.",
+        "SELECT t.id AS task_id, t.job_id FROM kie_tasks t WHERE t.status = 'completed' "
+        "AND NOT EXISTS (SELECT FROM generated_photos p WHERE p.task_id = t.id)",
+    ),
+    Question(
+        "photo_without_completed_task",
+        "A photo belongs to a completed task of the same job and avatar.",
+        "SELECT p.id AS photo_id, p.task_id, t.status FROM generated_photos p "
+        "LEFT JOIN kie_tasks t ON t.id = p.task_id "
+        "WHERE t.status IS DISTINCT FROM 'completed' OR t.job_id <> p.job_id "
+        "OR t.avatar_id <> p.avatar_id",
+    ),
+    Question(
+        "progress_is_honest",
+        "A job counts its own completed tasks.",
+        "SELECT j.id AS job_id, j.completed_photos, count(t.id) AS completed_tasks "
+        "FROM generation_jobs j LEFT JOIN kie_tasks t ON t.job_id = j.id AND t.status = 'completed' "
+        "GROUP BY j.id HAVING j.completed_photos <> count(t.id)",
+    ),
+    Question(
+        "delivered_and_paid_back",
+        "Delivered or refunded for shortfall, never both.",
+        "SELECT l.id AS line_id, l.task_id FROM refund_lines l JOIN kie_tasks t ON t.id = l.task_id "
+        "WHERE l.kind = 'shortfall' AND (t.status <> 'failed' "
+        "OR EXISTS (SELECT FROM generated_photos p WHERE p.task_id = t.id))",
+    ),
+    Question(
+        "failed_without_money_back",
+        "Every photo, or its money: a failed photo of a settled job has its refund line.",
+        "SELECT t.id AS task_id, t.job_id, t.share_minor FROM kie_tasks t "
+        "JOIN generation_jobs j ON j.id = t.job_id "
+        "WHERE t.status = 'failed' AND t.share_minor > 0 AND j.status NOT IN ('pending', 'processing') "
+        "AND NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = t.id)",
+    ),
+    Question(
+        "job_ended_too_early_or_wrongly",
+        "A job ends when no task is open, as its tasks say.",
+        "SELECT j.id AS job_id, j.status, count(*) FILTER (WHERE t.status = 'completed') AS completed, "
+        "count(*) FILTER (WHERE t.status = 'failed') AS failed, count(*) AS tasks "
+        "FROM generation_jobs j JOIN kie_tasks t ON t.job_id = j.id "
+        "WHERE j.status IN ('completed', 'partial', 'failed') GROUP BY j.id "
+        "HAVING count(*) FILTER (WHERE t.status NOT IN ('completed', 'failed')) > 0 "
+        "OR j.status <> CASE WHEN bool_and(t.status = 'completed') THEN 'completed' "
+        "WHEN bool_or(t.status = 'completed') THEN 'partial' ELSE 'failed' END",
+    ),
+    Question(
+        "money_adds_up",
+        "No kopek unexplained: paid = earned + refunded + owed.",
+        "SELECT * FROM (" + BOOKS + ") book "
+        "WHERE book.paid_minor <> book.earned_minor + book.refunded_minor + book.owed_minor",
+    ),
+    Question(
+        "more_back_than_paid",
+        "Never more back than was paid, and the reserve is the sum of the lines.",
+        "SELECT p.id AS payment_id, p.amount_minor, p.refund_reserved_minor, "
+        "coalesce(sum(l.amount_minor), 0) AS lines_minor FROM payments p "
+        "LEFT JOIN refund_lines l ON l.payment_id = p.id GROUP BY p.id "
+        "HAVING coalesce(sum(l.amount_minor), 0) <> p.refund_reserved_minor "
+        "OR p.refund_reserved_minor > p.amount_minor "
+        "OR (p.succeeded_at IS NULL AND p.refund_reserved_minor > 0)",
+    ),
+    Question(
+        "refund_is_its_lines",
+        "A refund is the sum of its lines, in the payment's currency.",
+        "SELECT r.id AS refund_id, r.amount_minor, coalesce(sum(l.amount_minor), 0) AS lines_minor "
+        "FROM refunds r JOIN payments p ON p.id = r.payment_id "
+        "LEFT JOIN refund_lines l ON l.refund_id = r.id GROUP BY r.id, p.id "
+        "HAVING r.amount_minor <> coalesce(sum(l.amount_minor), 0) OR r.currency <> p.currency",
+    ),
+    Question(
+        "line_above_share",
+        "A photo's line is never more than its share.",
+        "SELECT l.id AS line_id, l.task_id, l.amount_minor, t.share_minor FROM refund_lines l "
+        "JOIN kie_tasks t ON t.id = l.task_id WHERE l.amount_minor > t.share_minor",
+    ),
+    Question(
+        "spend_is_explained",
+        "Every task a provider has is bound to its attempt, and a photo to the attempt that made it.",
+        "SELECT t.id AS task_id, t.status, t.kie_task_id, a.provider_task_id FROM kie_tasks t "
+        "LEFT JOIN task_attempts a ON a.id = t.attempt_id "
+        "WHERE t.status IN ('pending', 'storing', 'completed') "
+        "AND (t.kie_task_id IS NULL OR a.provider_task_id IS DISTINCT FROM t.kie_task_id "
+        "OR a.task_id <> t.id)",
+    ),
+    Question(
+        "provider_link_as_result",
+        "A provider's address is never stored as the result.",
+        "SELECT id AS photo_id, image_url, object_key FROM generated_photos "
+        "WHERE image_url LIKE '%//%' OR object_key LIKE '%//%' OR object_key NOT LIKE 'generated/%'",
+    ),
+    Question(
+        "key_names_its_content",
+        "A photo's key carries its avatar, style, job, place and hash.",
+        "SELECT p.id AS photo_id, p.object_key FROM generated_photos p "
+        "JOIN kie_tasks t ON t.id = p.task_id "
+        "WHERE p.object_key NOT LIKE 'generated/' || p.avatar_id || '/' || p.style_id || '/' "
+        "|| p.job_id || '/' || t.prompt_index || '-' || left(p.sha256, 16) || '.%'",
+    ),
+    Question(
+        "dead_letter_missing",
+        "A failed task has its open dead letter, and only a failed one has.",
+        "SELECT t.id AS task_id, t.status FROM kie_tasks t WHERE (t.status = 'failed') <> EXISTS ("
+        "SELECT FROM generation_dead_letter_queue d WHERE d.task_id = t.id AND d.replayed_at IS NULL)",
+    ),
+    Question(
+        "history_is_whole",
+        "The move log of each row ends where the row stands.",
+        "SELECT * FROM ("
+        "SELECT 'payment' AS kind, id, status FROM payments UNION ALL "
+        "SELECT 'job', id, status FROM generation_jobs UNION ALL "
+        "SELECT 'task', id, status FROM kie_tasks UNION ALL "
+        "SELECT 'refund', id, status FROM refunds UNION ALL "
+        "SELECT 'delivery', id, status FROM telegram_message_queue) s "
+        "WHERE s.status IS DISTINCT FROM ("
+        "SELECT m.to_status FROM move_log m WHERE m.kind = s.kind AND m.row_id = s.id "
+        "ORDER BY m.id DESC LIMIT 1)",
+    ),
+    Question(
+        "message_stuck",
+        "Never stuck: a message from outside is acted on within an hour.",
+        "SELECT id AS message_id, source, kind, attempts, last_error FROM inbox "
+        "WHERE processed_at IS NULL AND received_at < darkroom_now() - INTERVAL '1 hour'",
+    ),
+)
+
+
+def _stuck_query() -> Composed:
+    part = SQL(
+        "SELECT {kind} AS kind, id, status, {since} AS since FROM {table} "
+        "WHERE status = {status} AND {since} < darkroom_now() - make_interval(secs => {seconds})"
+    )
+    return SQL(" UNION ALL ").join(
+        part.format(
+            kind=Literal(status.kind),
+            table=Identifier(TABLES[status.kind]),
+            since=Identifier(_SINCE[status.kind]),
+            status=Literal(status.name),
+            seconds=Literal(status.longest_stay_seconds),
+        )
+        for status in STATUSES
+        if status.longest_stay_seconds is not None
+    )
+
+
+ALL_QUESTIONS: Final = (
+    *QUESTIONS,
+    Question(
+        "stuck",
+        "Never stuck: no row stays in a passing status longer than lifecycle.py allows.",
+        _stuck_query(),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken promise: how many rows, and the first of them."""
+
+    name: str
+    promise: str
+    count: int
+    rows: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answers to all questions, and the counts people compare."""
+
+    findings: tuple[Finding, ...]
+    questions: int
+    payments: int
+    completed_tasks: int
+    photos: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether every promise holds."""
+        return not self.findings
+
+
+async def run_audit(database: Database) -> Report:
+    """Ask every question in one snapshot. Changes nothing. Raises DatabaseUnavailableError."""
+    findings: list[Finding] = []
+    async with (
+        database.transaction(timeout_seconds=AUDIT_SECONDS) as tx,
+        tx.cursor(row_factory=dict_row) as cursor,
+    ):
+        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await cursor.execute("SELECT set_config('statement_timeout', '240s', TRUE)")
+        for question in ALL_QUESTIONS:
+            await cursor.execute(question.query)
+            rows = await cursor.fetchall()
+            if rows:
+                findings.append(
+                    Finding(question.name, question.promise, len(rows), rows[:ROWS_SHOWN_MAX])
+                )
+        await cursor.execute(
+            "SELECT (SELECT count(*) FROM payments) AS payments, "
+            "(SELECT count(*) FROM kie_tasks WHERE status = 'completed') AS completed_tasks, "
+            "(SELECT count(*) FROM generated_photos) AS photos"
+        )
+        counts = await cursor.fetchone() or {}
+    return Report(tuple(findings), len(ALL_QUESTIONS), **counts)

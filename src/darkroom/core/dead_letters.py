@@ -1,0 +1,96 @@
+"""Photos that failed for good, and giving them another try while their money stays."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.db.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An open dead letter. `replayable`: no money of this photo is going back."""
+
+    id: int
+    task_id: int
+    job_id: int
+    provider: str
+    prompt_index: int
+    error_code: str
+    error_text: str
+    attempts: int
+    created_at: datetime
+    replayable: bool
+
+
+async def list_dead_letters(tx: Connection, *, limit: int) -> list[DeadLetter]:
+    """Open dead letters, oldest first."""
+    async with tx.cursor(row_factory=class_row(DeadLetter)) as cursor:
+        await cursor.execute(
+            """
+            SELECT d.id, d.task_id, d.job_id, t.provider, t.prompt_index, d.error_code, d.error_text,
+                   d.attempts, d.created_at,
+                   NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id) AS replayable
+            FROM generation_dead_letter_queue d JOIN kie_tasks t ON t.id = d.task_id
+            WHERE d.replayed_at IS NULL
+            ORDER BY d.id LIMIT %s
+            """,
+            [limit],
+        )
+        return await cursor.fetchall()
+
+
+async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | None) -> int | None:
+    """failed -> queued with its attempts anew, its job open again until a new deadline.
+
+    Returns the job's id; None when there is no such open letter, or its money is going back: the foreign
+    key of a shortfall line would refuse the move in any case. `provider` None keeps the one it had.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT job_id FROM generation_dead_letter_queue WHERE id = %s AND replayed_at IS NULL",
+            [letter_id],
+        )
+        job_id = await cursor.fetchone()
+        if job_id is None:
+            return None
+        # The lock order: payment, job, task.
+        await tx.execute(
+            "SELECT FROM payments WHERE id = (SELECT payment_id FROM generation_jobs WHERE id = %s) "
+            "FOR NO KEY UPDATE",
+            [job_id],
+        )
+        await tx.execute("SELECT FROM generation_jobs WHERE id = %s FOR NO KEY UPDATE", [job_id])
+        await cursor.execute(
+            """
+            WITH letter AS (
+                UPDATE generation_dead_letter_queue d SET replayed_at = darkroom_now()
+                WHERE d.id = %(letter_id)s AND d.replayed_at IS NULL
+                  AND NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id)
+                RETURNING d.task_id
+            ), task AS (
+                UPDATE kie_tasks t
+                SET status = 'queued', provider = coalesce(%(provider)s, t.provider),
+                    claim = t.claim + 1, attempts = 0,
+                    attempts_forgiven = (SELECT count(*) FROM task_attempts paid
+                        WHERE paid.task_id = t.id AND paid.refusal_code IS NULL),
+                    kie_task_id = NULL, result_url = NULL, not_before = '-infinity',
+                    due_at = darkroom_now(), status_since = darkroom_now(), updated_at = darkroom_now()
+                FROM letter WHERE t.id = letter.task_id AND t.status = 'failed'
+                RETURNING t.job_id
+            )
+            UPDATE generation_jobs j
+            SET status = CASE WHEN j.status IN ('partial', 'failed') THEN 'processing' ELSE j.status END,
+                finished_at = NULL, updated_at = darkroom_now(),
+                -- Whoever is settling it with the old deadline in hand has lost it.
+                claim = j.claim + 1, lease_until = NULL,
+                deadline_at = darkroom_now() + make_interval(secs => policy.job_deadline_seconds),
+                due_at = darkroom_now() + make_interval(secs => policy.job_deadline_seconds)
+            FROM task, payments p JOIN refund_policies policy ON policy.id = p.policy_id
+            WHERE j.id = task.job_id AND p.id = j.payment_id
+            RETURNING j.id
+            """,
+            {"letter_id": letter_id, "provider": provider},
+        )
+        return await cursor.fetchone()

@@ -1,0 +1,405 @@
+"""Starting a set on a payment, and settling it. The two places where money and photos meet."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.db.database import Connection
+
+REFERENCES_MAX: Final = 8
+"""Selfies given to a provider: nano-banana-pro takes at most 8 (external-apis 1.2)."""
+
+LOCK_USER: Final = "SELECT id FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE"
+"""Serializes the claims of one user. A statement of its own: the claim after it must see, in a fresh
+snapshot, what the holder before us committed. Waiting, not SKIP LOCKED: a loser may be told "consumed"
+only when the winner has committed."""
+
+CLAIM_PAYMENT: Final = """
+WITH chosen AS (
+    SELECT p.id, p.photo_count, p.amount_minor, policy.job_deadline_seconds
+    FROM payments p
+    JOIN refund_policies policy ON policy.id = p.policy_id
+    WHERE p.user_id = %(user_id)s
+      AND p.status = 'succeeded'
+      AND NOT p.generation_consumed
+      AND (%(payment_id)s::BIGINT IS NULL OR p.id = %(payment_id)s)
+      AND (p.order_avatar_id IS NULL
+           OR (p.order_avatar_id = %(avatar_id)s AND p.order_style_id = %(style_id)s))
+    ORDER BY p.order_avatar_id IS NOT NULL, p.created_at DESC, p.id DESC
+    LIMIT 1
+), selfies AS (
+    SELECT array_agg(newest.id ORDER BY newest.id) AS ids
+    FROM (
+        SELECT r.id FROM reference_photos r
+        JOIN avatars a ON a.id = r.avatar_id
+        WHERE a.id = %(avatar_id)s AND a.user_id = %(user_id)s
+          AND a.deleted_at IS NULL AND r.deleted_at IS NULL
+        ORDER BY r.id DESC LIMIT %(references_max)s
+    ) newest
+), consumed AS (
+    UPDATE payments p
+    SET generation_consumed = TRUE, consumed_at = darkroom_now(),
+        consumed_avatar_id = %(avatar_id)s, updated_at = darkroom_now()
+    FROM chosen, selfies
+    WHERE p.id = chosen.id AND p.status = 'succeeded' AND NOT p.generation_consumed
+      AND selfies.ids IS NOT NULL
+      AND EXISTS (SELECT FROM prompts q WHERE q.style_id = %(style_id)s)
+      AND (%(open_jobs_max)s::INTEGER IS NULL OR %(open_jobs_max)s > (
+          SELECT count(*) FROM generation_jobs j
+          WHERE j.user_id = %(user_id)s AND j.status IN ('pending', 'processing')))
+    RETURNING p.id, p.photo_count, p.amount_minor, chosen.job_deadline_seconds, selfies.ids
+), job AS (
+    INSERT INTO generation_jobs
+        (user_id, avatar_id, style_id, payment_id, total_photos, request_id,
+         reference_ids, deadline_at, due_at)
+    SELECT %(user_id)s, %(avatar_id)s, %(style_id)s, c.id, c.photo_count, %(request_id)s,
+           c.ids, deadline.at, deadline.at
+    FROM consumed c,
+         LATERAL (SELECT darkroom_now() + make_interval(secs => c.job_deadline_seconds) AS at) deadline
+    RETURNING id, avatar_id, style_id, payment_id, status, total_photos, created_at
+), used AS (
+    -- Prompts this avatar has had, or is having.
+    SELECT t.prompt_id, count(*) AS times
+    FROM kie_tasks t
+    WHERE t.avatar_id = %(avatar_id)s AND t.status <> 'failed'
+    GROUP BY t.prompt_id
+), turns AS (
+    -- Every prompt as often as the whole set could need it: first those never had, then again.
+    SELECT q.id, q.text, q.position, coalesce(u.times, 0) + round.number AS turn
+    FROM consumed c
+    CROSS JOIN LATERAL generate_series(0, c.photo_count - 1) AS round (number)
+    JOIN prompts q ON q.style_id = %(style_id)s
+    LEFT JOIN used u ON u.prompt_id = q.id
+    WHERE q.is_active
+       OR NOT EXISTS (SELECT FROM prompts o WHERE o.style_id = %(style_id)s AND o.is_active)
+), picked AS (
+    SELECT turns.*, row_number() OVER (ORDER BY turn, position, id) - 1 AS prompt_index
+    FROM turns
+), tasks AS (
+    INSERT INTO kie_tasks
+        (job_id, avatar_id, style_id, prompt_id, prompt, prompt_index, seed, provider, turn, share_minor)
+    SELECT job.id, job.avatar_id, job.style_id, k.id, k.text, k.prompt_index,
+           -- The same prompt again for the same avatar gets another seed.
+           hashtextextended(job.avatar_id || ':' || k.id || ':' || k.turn, 0) & 9223372036854775807,
+           %(provider)s,
+           job.created_at + k.prompt_index * INTERVAL '2 seconds',
+           -- Largest remainder with equal weights: the first photos carry one minor unit more.
+           c.amount_minor / c.photo_count
+           + CASE WHEN k.prompt_index < c.amount_minor %% c.photo_count THEN 1 ELSE 0 END
+    FROM job, consumed c, picked k
+    WHERE k.prompt_index < c.photo_count
+)
+SELECT id, avatar_id, style_id, payment_id, status, total_photos FROM job
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedJob:
+    """A set that stands: its payment is consumed and its tasks are queued."""
+
+    id: int
+    avatar_id: int
+    style_id: str
+    payment_id: int
+    status: str
+    total_photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What to start. `payment_id` None takes the newest payment that is bound to no other order.
+
+    `open_jobs_max` None: as many sets at once as were paid for (an order whose money came must start).
+    """
+
+    user_id: int
+    avatar_id: int
+    style_id: str
+    payment_id: int | None
+    request_id: UUID
+    provider: str
+    open_jobs_max: int | None = None
+
+
+async def start_job(
+    tx: Connection, request: StartRequest, *, lock_timeout_ms: int
+) -> StartedJob | None:
+    """Consume one payment and insert its job and tasks, in one statement, behind the user's lock.
+
+    None: no payment of this user can pay for it, and nothing was changed. The photo count, the price
+    shares and the deadline are the payment's, never the caller's. A crash before the commit leaves the
+    payment as it was; after it, the tasks are due and any worker goes on.
+
+    Raises:
+        RowBusyError: another claim of this user took longer than `lock_timeout_ms`.
+    """
+    params = {
+        "user_id": request.user_id,
+        "avatar_id": request.avatar_id,
+        "style_id": request.style_id,
+        "payment_id": request.payment_id,
+        "request_id": request.request_id,
+        "provider": request.provider,
+        "open_jobs_max": request.open_jobs_max,
+        "references_max": REFERENCES_MAX,
+    }
+    async with tx.pipeline(), tx.cursor(row_factory=class_row(StartedJob)) as cursor:
+        await tx.execute(
+            "SELECT set_config('lock_timeout', %s, TRUE)", [f"{lock_timeout_ms}ms"], prepare=False
+        )
+        await tx.execute(LOCK_USER, params)
+        await cursor.execute(CLAIM_PAYMENT, params)
+        return await cursor.fetchone()
+
+
+async def find_job_by_request(tx: Connection, request_id: UUID) -> StartedJob | None:
+    """The job that an earlier run of the same request left, if its commit arrived."""
+    async with tx.cursor(row_factory=class_row(StartedJob)) as cursor:
+        await cursor.execute(
+            "SELECT id, avatar_id, style_id, payment_id, status, total_photos "
+            "FROM generation_jobs WHERE request_id = %s",
+            [request_id],
+        )
+        return await cursor.fetchone()
+
+
+async def find_started_job(tx: Connection, job_id: int) -> StartedJob | None:
+    """A job by its id, in the shape a start answers with."""
+    async with tx.cursor(row_factory=class_row(StartedJob)) as cursor:
+        await cursor.execute(
+            "SELECT id, avatar_id, style_id, payment_id, status, total_photos "
+            "FROM generation_jobs WHERE id = %s",
+            [job_id],
+        )
+        return await cursor.fetchone()
+
+
+async def mark_processing(tx: Connection, job_ids: list[int]) -> None:
+    """Say that a provider is being asked for something of these jobs. Harmless twice."""
+    await tx.execute(
+        "UPDATE generation_jobs SET status = 'processing', updated_at = darkroom_now() "
+        "WHERE id = ANY(%s) AND status = 'pending'",
+        [job_ids],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobClaim:
+    """A job that this worker may settle while its lease holds."""
+
+    id: int
+    claim: int
+    payment_id: int
+
+
+async def claim_due_jobs(tx: Connection, *, limit: int, lease_seconds: float) -> list[JobClaim]:
+    """Lease the jobs that are due to be settled, oldest first.
+
+    `due_at` moves behind the lease, so that one job whose settling fails cannot stop those behind it.
+    """
+    async with tx.cursor(row_factory=class_row(JobClaim)) as cursor:
+        await cursor.execute(
+            """
+            WITH due AS (
+                SELECT id FROM generation_jobs
+                WHERE status IN ('pending', 'processing')
+                  AND due_at <= (SELECT darkroom_now())
+                  AND (lease_until IS NULL OR lease_until <= (SELECT darkroom_now()))
+                ORDER BY due_at, id LIMIT %(limit)s
+                FOR NO KEY UPDATE SKIP LOCKED
+            )
+            UPDATE generation_jobs j
+            SET claim = j.claim + 1, attempts = j.attempts + 1,
+                lease_until = darkroom_now() + make_interval(secs => %(lease)s),
+                due_at = darkroom_now() + make_interval(secs => %(lease)s)
+            FROM due WHERE j.id = due.id
+            RETURNING j.id, j.claim, j.payment_id
+            """,
+            {"limit": limit, "lease": lease_seconds},
+        )
+        return await cursor.fetchall()
+
+
+SETTLE_JOB: Final = """
+WITH counted AS (
+    SELECT j.id, j.payment_id, p.amount_minor, p.currency, count(*) AS total,
+           count(*) FILTER (WHERE t.status = 'completed') AS delivered,
+           count(*) FILTER (WHERE t.status = 'completed') * 100
+               < policy.whole_price_below_percent * count(*) AS whole_price
+    FROM generation_jobs j
+    JOIN payments p ON p.id = j.payment_id
+    JOIN refund_policies policy ON policy.id = p.policy_id
+    JOIN kie_tasks t ON t.job_id = j.id
+    WHERE j.id = %(job_id)s
+    GROUP BY j.id, p.id, policy.id
+    HAVING bool_and(t.status IN ('completed', 'failed'))
+), finished AS (
+    UPDATE generation_jobs j
+    SET status = CASE WHEN c.delivered = c.total THEN 'completed'
+                      WHEN c.delivered > 0 THEN 'partial' ELSE 'failed' END,
+        finished_at = darkroom_now(), updated_at = darkroom_now(), lease_until = NULL
+    FROM counted c
+    WHERE j.id = c.id AND j.claim = %(claim)s AND j.status IN ('pending', 'processing')
+    RETURNING j.id, j.status, j.payment_id
+), owed AS (
+    SELECT t.id, t.share_minor, c.payment_id, c.currency, c.whole_price,
+           CASE t.status WHEN 'failed' THEN 'shortfall' ELSE 'goodwill' END AS kind
+    FROM finished f
+    JOIN counted c ON c.id = f.id
+    JOIN kie_tasks t ON t.job_id = f.id
+    WHERE t.share_minor > 0
+      AND (t.status = 'failed' OR c.whole_price)
+      AND NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = t.id)
+), refund AS (
+    INSERT INTO refunds (payment_id, job_id, reason, amount_minor, currency)
+    SELECT o.payment_id, %(job_id)s,
+           CASE WHEN bool_or(o.whole_price) THEN 'below_threshold' ELSE 'shortfall' END,
+           sum(o.share_minor), o.currency
+    FROM owed o GROUP BY o.payment_id, o.currency
+    RETURNING id, payment_id, amount_minor
+), lines AS (
+    INSERT INTO refund_lines (refund_id, payment_id, kind, task_id, task_status, amount_minor)
+    SELECT r.id, r.payment_id, o.kind, o.id,
+           CASE o.kind WHEN 'shortfall' THEN 'failed' END, o.share_minor
+    FROM refund r, owed o
+)
+SELECT f.id AS job_id, f.status, c.delivered, c.total, coalesce(r.amount_minor, 0) AS refund_minor
+FROM finished f JOIN counted c ON c.id = f.id LEFT JOIN refund r ON TRUE
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a job ended."""
+
+    job_id: int
+    status: str
+    delivered: int
+    total: int
+    refund_minor: int
+
+
+async def settle_job(tx: Connection, job: JobClaim) -> Settlement | None:
+    """End a job whose tasks are all terminal, and write what goes back, in one transaction.
+
+    Past the deadline the open tasks become dead letters first. None: tasks are open and there is time
+    left (the job sleeps until its deadline), or the lease was lost. A crash anywhere inside leaves the
+    job open and due.
+    """
+    # The lock order of the whole program: payment, job, tasks by id, refund.
+    await tx.execute("SELECT FROM payments WHERE id = %s FOR NO KEY UPDATE", [job.payment_id])
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        # Read behind the lock: a replay may have set another deadline since the claim.
+        await cursor.execute(
+            "SELECT deadline_at <= darkroom_now() FROM generation_jobs WHERE id = %s AND claim = %s "
+            "AND status IN ('pending', 'processing') FOR NO KEY UPDATE",
+            [job.id, job.claim],
+        )
+        deadline_passed = await cursor.fetchone()
+    if deadline_passed is None:
+        return None
+    await tx.execute(
+        "SELECT FROM kie_tasks WHERE job_id = %s ORDER BY id FOR NO KEY UPDATE", [job.id]
+    )
+    if deadline_passed:
+        await _fail_open_tasks(tx, job.id)
+    await tx.execute(
+        "UPDATE generation_jobs j SET status = 'processing', updated_at = darkroom_now() "
+        "WHERE id = %s AND status = 'pending' AND EXISTS (SELECT FROM task_attempts a "
+        "JOIN kie_tasks t ON t.id = a.task_id WHERE t.job_id = j.id)",
+        [job.id],
+    )
+    async with tx.cursor(row_factory=class_row(Settlement)) as cursor:
+        await cursor.execute(SETTLE_JOB, {"job_id": job.id, "claim": job.claim})
+        settlement = await cursor.fetchone()
+    if settlement is None:
+        await tx.execute(
+            "UPDATE generation_jobs SET due_at = greatest(deadline_at, darkroom_now()), "
+            "lease_until = NULL WHERE id = %s AND claim = %s",
+            [job.id, job.claim],
+        )
+    return settlement
+
+
+async def _fail_open_tasks(tx: Connection, job_id: int) -> None:
+    await tx.execute(
+        """
+        WITH failed AS (
+            UPDATE kie_tasks
+            SET status = 'failed', claim = claim + 1, lease_until = NULL,
+                last_error = coalesce(last_error, 'the deadline passed'),
+                status_since = darkroom_now(), updated_at = darkroom_now()
+            WHERE job_id = %(job_id)s
+              AND status IN ('queued', 'submitting', 'unknown', 'pending', 'storing')
+            RETURNING id, job_id, attempts, last_error
+        )
+        INSERT INTO generation_dead_letter_queue (task_id, job_id, error_code, error_text, attempts)
+        SELECT id, job_id, 'DEADLINE', last_error, attempts FROM failed
+        ON CONFLICT DO NOTHING
+        """,
+        {"job_id": job_id},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its owner sees it."""
+
+    id: int
+    avatar_id: int
+    style_id: str
+    payment_id: int
+    status: str
+    total_photos: int
+    completed_photos: int
+    failed_photos: int
+    created_at: datetime
+    deadline_at: datetime
+    finished_at: datetime | None
+    refund_minor: int
+    currency: str
+
+
+VIEW_JOB: Final = """
+SELECT j.id, j.avatar_id, j.style_id, j.payment_id, j.status, j.total_photos,
+       j.completed_photos, j.created_at, j.deadline_at, j.finished_at, p.currency,
+       (SELECT count(*) FROM kie_tasks t
+        WHERE t.job_id = j.id AND t.status = 'failed') AS failed_photos,
+       (SELECT coalesce(sum(r.amount_minor), 0)::BIGINT FROM refunds r
+        WHERE r.job_id = j.id) AS refund_minor
+FROM generation_jobs j JOIN payments p ON p.id = j.payment_id
+"""
+
+
+async def view_job(tx: Connection, *, user_id: int, job_id: int) -> JobView | None:
+    """One job of this user, counted by the job's own tasks; None for anybody else's."""
+    async with tx.cursor(row_factory=class_row(JobView)) as cursor:
+        await cursor.execute(VIEW_JOB + "WHERE j.id = %s AND j.user_id = %s", [job_id, user_id])
+        return await cursor.fetchone()
+
+
+async def ring_job(tx: Connection, job_id: int) -> int:
+    """Pull a job's waiting tasks forward, never before a backoff ends. Returns how many there are.
+
+    A doorbell: it touches no lease, and ringing it 50 times changes nothing.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            WITH waiting AS (
+                SELECT id FROM kie_tasks
+                WHERE job_id = %s AND status IN ('queued', 'unknown', 'pending', 'storing')
+                  AND due_at > greatest(darkroom_now(), not_before)
+                ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+            ), rung AS (
+                UPDATE kie_tasks t SET due_at = greatest(darkroom_now(), not_before)
+                FROM waiting w WHERE t.id = w.id RETURNING t.id
+            )
+            SELECT count(*) FROM rung
+            """,
+            [job_id],
+        )
+        return int(await cursor.fetchone() or 0)

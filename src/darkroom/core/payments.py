@@ -1,0 +1,284 @@
+"""Payments: what was ordered, and what the provider says of the money."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.db.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class NewPayment:
+    """An order, before any provider knows of it. With an avatar and a style it starts by itself."""
+
+    user_id: int
+    provider: str
+    tier_id: str
+    currency: str
+    request_id: UUID
+    order_avatar_id: int | None = None
+    order_style_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentView:
+    """A payment as its owner sees it."""
+
+    id: int
+    provider: str
+    status: str
+    tier_id: str
+    photo_count: int
+    amount_minor: int
+    currency: str
+    checkout_url: str | None
+    order_avatar_id: int | None
+    order_style_id: str | None
+    generation_consumed: bool
+    job_id: int | None
+    refunded_minor: int
+    refund_reserved_minor: int
+    created_at: datetime
+    succeeded_at: datetime | None
+
+
+_VIEW: Final = """
+    SELECT p.id, p.provider, p.status, p.tier_id, p.photo_count, p.amount_minor, p.currency,
+           p.checkout_url, p.order_avatar_id, p.order_style_id, p.generation_consumed,
+           (SELECT j.id FROM generation_jobs j WHERE j.payment_id = p.id) AS job_id,
+           (SELECT coalesce(sum(r.amount_minor), 0)::BIGINT FROM refunds r
+            WHERE r.payment_id = p.id AND r.status = 'succeeded') AS refunded_minor,
+           p.refund_reserved_minor, p.created_at, p.succeeded_at
+    FROM payments p
+"""
+
+
+async def insert_payment(
+    tx: Connection, new: NewPayment, *, first_ask_seconds: float
+) -> int | None:
+    """The row that stands before the provider is called; None: no such active, priced tier.
+
+    Count, price, currency and the refund policy are copied from the catalog here and never change.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            INSERT INTO payments
+                (user_id, provider, tier_id, photo_count, amount_minor, currency, policy_id,
+                 order_avatar_id, order_style_id, request_id, due_at)
+            SELECT %(user_id)s, %(provider)s, t.id, t.photo_count, price.amount_minor, price.currency,
+                   (SELECT max(id) FROM refund_policies),
+                   %(order_avatar_id)s, %(order_style_id)s, %(request_id)s,
+                   darkroom_now() + make_interval(secs => %(first_ask)s)
+            FROM tiers t JOIN tier_prices price ON price.tier_id = t.id
+            WHERE t.id = %(tier_id)s AND t.is_active AND price.currency = %(currency)s
+            RETURNING id
+            """,
+            {
+                "user_id": new.user_id,
+                "provider": new.provider,
+                "tier_id": new.tier_id,
+                "currency": new.currency,
+                "order_avatar_id": new.order_avatar_id,
+                "order_style_id": new.order_style_id,
+                "request_id": new.request_id,
+                "first_ask": first_ask_seconds,
+            },
+        )
+        return await cursor.fetchone()
+
+
+async def insert_grant(
+    tx: Connection, *, user_id: int, tier_id: str, request_id: UUID
+) -> int | None:
+    """A free set: a payment of provider `grant`, amount 0, succeeded at once. None: no such tier."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            INSERT INTO payments
+                (user_id, provider, status, tier_id, photo_count, amount_minor, currency, policy_id,
+                 request_id, succeeded_at)
+            SELECT %s, 'grant', 'succeeded', t.id, t.photo_count, 0, 'RUB',
+                   (SELECT max(id) FROM refund_policies), %s, darkroom_now()
+            FROM tiers t WHERE t.id = %s
+            RETURNING id
+            """,
+            [user_id, request_id, tier_id],
+        )
+        return await cursor.fetchone()
+
+
+async def count_recent_payments(tx: Connection, *, user_id: int, window_seconds: float) -> int:
+    """Payments this user opened within the window. Exact behind the user's lock."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT count(*) FROM payments WHERE user_id = %s AND provider <> 'grant' "
+            "AND created_at > (SELECT darkroom_now()) - make_interval(secs => %s)",
+            [user_id, window_seconds],
+        )
+        return int(await cursor.fetchone() or 0)
+
+
+async def find_payment_by_request(tx: Connection, request_id: UUID) -> int | None:
+    """The payment an earlier run of the same request left, if its commit arrived."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute("SELECT id FROM payments WHERE request_id = %s", [request_id])
+        return await cursor.fetchone()
+
+
+async def record_checkout(
+    tx: Connection, payment_id: int, *, provider_payment_id: str, checkout_url: str
+) -> None:
+    """The provider's own id and page: a fact, written once."""
+    await tx.execute(
+        "UPDATE payments SET provider_payment_id = coalesce(provider_payment_id, %s), "
+        "checkout_url = coalesce(checkout_url, %s), updated_at = darkroom_now() WHERE id = %s",
+        [provider_payment_id, checkout_url, payment_id],
+    )
+
+
+async def view_payment(tx: Connection, *, user_id: int, payment_id: int) -> PaymentView | None:
+    """One payment of this user; None for anybody else's."""
+    async with tx.cursor(row_factory=class_row(PaymentView)) as cursor:
+        await cursor.execute(_VIEW + " WHERE p.id = %s AND p.user_id = %s", [payment_id, user_id])
+        return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOrder:
+    """What taking a notice needs to know of a payment, read behind the user's lock."""
+
+    id: int
+    user_id: int
+    provider: str
+    provider_payment_id: str | None
+    status: str
+    amount_minor: int
+    currency: str
+    generation_consumed: bool
+    order_avatar_id: int | None
+    order_style_id: str | None
+
+
+async def lock_payment(tx: Connection, *, payment_id: int, provider: str) -> PaymentOrder | None:
+    """Lock the payer, then the payment (the lock order), and read it. None: not of this provider."""
+    async with tx.cursor(row_factory=class_row(PaymentOrder)) as cursor:
+        await cursor.execute(
+            "SELECT FROM users WHERE id = (SELECT user_id FROM payments WHERE id = %s) "
+            "FOR NO KEY UPDATE",
+            [payment_id],
+        )
+        await cursor.execute(
+            "SELECT id, user_id, provider, provider_payment_id, status, amount_minor, currency, "
+            "generation_consumed, order_avatar_id, order_style_id "
+            "FROM payments WHERE id = %s AND provider = %s FOR NO KEY UPDATE",
+            [payment_id, provider],
+        )
+        return await cursor.fetchone()
+
+
+async def mark_succeeded(tx: Connection, payment_id: int, *, provider_payment_id: str) -> bool:
+    """Pending | canceled | expired -> succeeded. False: it was no such payment any more."""
+    moved = await tx.execute(
+        "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now(), "
+        "provider_payment_id = coalesce(provider_payment_id, %s), "
+        "lease_until = NULL, updated_at = darkroom_now() "
+        "WHERE id = %s AND status IN ('pending', 'canceled', 'expired')",
+        [provider_payment_id, payment_id],
+    )
+    return moved.rowcount == 1
+
+
+async def mark_canceled(tx: Connection, payment_id: int) -> bool:
+    """Pending -> canceled. A payment that succeeded stays: a late "no" undoes nothing."""
+    moved = await tx.execute(
+        "UPDATE payments SET status = 'canceled', lease_until = NULL, updated_at = darkroom_now() "
+        "WHERE id = %s AND status = 'pending'",
+        [payment_id],
+    )
+    return moved.rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentClaim:
+    """A pending payment to be asked about while the lease holds."""
+
+    id: int
+    claim: int
+    provider: str
+    provider_payment_id: str | None
+    attempts: int
+    is_old: bool
+
+
+async def claim_silent_payments(
+    tx: Connection, *, limit: int, lease_seconds: float, old_after_seconds: float
+) -> list[PaymentClaim]:
+    """Lease pending payments nobody told us about for a while."""
+    async with tx.cursor(row_factory=class_row(PaymentClaim)) as cursor:
+        await cursor.execute(
+            """
+            WITH due AS (
+                SELECT id FROM payments
+                WHERE status = 'pending' AND due_at <= (SELECT darkroom_now())
+                  AND (lease_until IS NULL OR lease_until <= (SELECT darkroom_now()))
+                ORDER BY due_at, id LIMIT %(limit)s
+                FOR NO KEY UPDATE SKIP LOCKED
+            )
+            UPDATE payments p
+            SET claim = p.claim + 1, attempts = p.attempts + 1,
+                lease_until = darkroom_now() + make_interval(secs => %(lease)s),
+                -- Behind the lease and growing: a payment whose asking breaks cannot keep us busy.
+                due_at = darkroom_now()
+                         + make_interval(secs => %(lease)s * power(2, least(p.attempts, 6)))
+            FROM due WHERE p.id = due.id
+            RETURNING p.id, p.claim, p.provider, p.provider_payment_id, p.attempts,
+                      p.created_at <= darkroom_now() - make_interval(secs => %(old)s) AS is_old
+            """,
+            {"limit": limit, "lease": lease_seconds, "old": old_after_seconds},
+        )
+        return await cursor.fetchall()
+
+
+async def ask_again_later(tx: Connection, payment: PaymentClaim, *, pause_seconds: float) -> bool:
+    """Give the lease back; the payment stays pending."""
+    moved = await tx.execute(
+        "UPDATE payments SET lease_until = NULL, "
+        "due_at = darkroom_now() + make_interval(secs => %s) "
+        "WHERE id = %s AND claim = %s AND status = 'pending'",
+        [pause_seconds, payment.id, payment.claim],
+    )
+    return moved.rowcount == 1
+
+
+async def mark_expired(tx: Connection, payment: PaymentClaim) -> bool:
+    """Pending -> expired: old, and the provider, asked just now, knows of no money."""
+    moved = await tx.execute(
+        "UPDATE payments SET status = 'expired', lease_until = NULL, updated_at = darkroom_now() "
+        "WHERE id = %s AND claim = %s AND status = 'pending'",
+        [payment.id, payment.claim],
+    )
+    return moved.rowcount == 1
+
+
+async def list_idle_orders(tx: Connection, *, limit: int) -> list[tuple[int, str]]:
+    """Paid orders that could start now and have not: (payment id, provider)."""
+    async with tx.cursor() as cursor:
+        await cursor.execute(
+            """
+            SELECT p.id, p.provider FROM payments p
+            WHERE p.generation_consumed = FALSE AND p.status = 'succeeded'
+              AND p.order_avatar_id IS NOT NULL
+              AND EXISTS (SELECT FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id
+                          WHERE a.id = p.order_avatar_id
+                            AND a.deleted_at IS NULL AND r.deleted_at IS NULL)
+            ORDER BY p.id LIMIT %s
+            """,
+            [limit],
+        )
+        return [
+            (int(payment_id), str(provider)) for payment_id, provider in await cursor.fetchall()
+        ]

@@ -1,0 +1,211 @@
+"""Stored photos: the row, its task and its job move together or not at all."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.core.tasks import TaskClaim, lock_job
+from darkroom.db.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class StoredThumbnail:
+    """The small picture that lies beside a photo."""
+
+    object_key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """Bytes that lie in our storage, hashed and decoded."""
+
+    object_key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+    width: int
+    height: int
+    thumbnail: StoredThumbnail | None = None
+
+
+async def store_photo(
+    tx: Connection, task: TaskClaim, picture: StoredPicture, *, to_chat: bool
+) -> int | None:
+    """Storing -> completed, with the photo's row, the job's count and the chat's row, in one transaction.
+
+    Returns the photo's id; None when the task is not ours any more (nothing was changed). The job
+    becomes due when no task is open. A crash before the commit leaves the task `storing`; the bytes are
+    found again by their hash.
+    """
+    await lock_job(tx, task.job_id)
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            WITH completed AS (
+                UPDATE kie_tasks
+                SET status = 'completed', attempts = 0, last_error = NULL, lease_until = NULL,
+                    status_since = darkroom_now(), updated_at = darkroom_now()
+                WHERE id = %(task_id)s AND claim = %(claim)s AND status = 'storing'
+                RETURNING id, job_id, avatar_id, style_id, prompt, attempt_id
+            ), photo AS (
+                INSERT INTO generated_photos
+                    (job_id, task_id, attempt_id, avatar_id, style_id, prompt,
+                     object_key, sha256, size_bytes, content_type, width, height,
+                     thumbnail_key, thumbnail_sha256, thumbnail_bytes, thumbnail_type)
+                SELECT job_id, id, attempt_id, avatar_id, style_id, prompt,
+                       %(object_key)s, %(sha256)s, %(size_bytes)s, %(content_type)s,
+                       %(width)s, %(height)s,
+                       %(thumbnail_key)s, %(thumbnail_sha256)s, %(thumbnail_bytes)s,
+                       %(thumbnail_type)s
+                FROM completed
+                RETURNING id, job_id
+            ), counted AS (
+                UPDATE generation_jobs j
+                SET completed_photos = j.completed_photos + 1, updated_at = darkroom_now(),
+                    due_at = CASE WHEN EXISTS (
+                        SELECT FROM kie_tasks t
+                        WHERE t.job_id = j.id AND t.id <> %(task_id)s
+                          AND t.status IN ('queued', 'submitting', 'unknown', 'pending', 'storing'))
+                        THEN j.due_at ELSE darkroom_now() END
+                FROM photo WHERE j.id = photo.job_id
+                RETURNING j.user_id
+            ), chat AS (
+                INSERT INTO telegram_message_queue (user_id, chat_id, job_id, photo_id)
+                SELECT u.id, u.telegram_user_id, photo.job_id, photo.id
+                FROM photo, counted JOIN users u ON u.id = counted.user_id
+                WHERE %(to_chat)s AND u.telegram_user_id IS NOT NULL
+            )
+            SELECT id FROM photo
+            """,
+            {
+                "task_id": task.id,
+                "claim": task.claim,
+                "to_chat": to_chat,
+                **_columns_of(picture),
+            },
+        )
+        return await cursor.fetchone()
+
+
+def _columns_of(picture: StoredPicture) -> dict[str, str | int | None]:
+    small = picture.thumbnail
+    return {
+        "object_key": picture.object_key,
+        "sha256": picture.sha256,
+        "size_bytes": picture.size_bytes,
+        "content_type": picture.content_type,
+        "width": picture.width,
+        "height": picture.height,
+        "thumbnail_key": None if small is None else small.object_key,
+        "thumbnail_sha256": None if small is None else small.sha256,
+        "thumbnail_bytes": None if small is None else small.size_bytes,
+        "thumbnail_type": None if small is None else small.content_type,
+    }
+
+
+async def keep_late_photo(tx: Connection, task: TaskClaim, picture: StoredPicture) -> bool:
+    """Keep a picture whose task had failed before it came. Harmless twice; never shown as delivered."""
+    kept = await tx.execute(
+        """
+        INSERT INTO late_photos (task_id, attempt_id, object_key, sha256, size_bytes, content_type)
+        SELECT t.id, %(attempt_id)s, %(object_key)s, %(sha256)s, %(size_bytes)s, %(content_type)s
+        FROM kie_tasks t WHERE t.id = %(task_id)s AND t.status = 'failed'
+        ON CONFLICT (attempt_id) DO NOTHING
+        """,
+        {
+            "task_id": task.id,
+            "attempt_id": task.attempt_id,
+            "object_key": picture.object_key,
+            "sha256": picture.sha256,
+            "size_bytes": picture.size_bytes,
+            "content_type": picture.content_type,
+        },
+    )
+    return kept.rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoView:
+    """A photo as its owner sees it. The thumbnail's columns are all there or all None."""
+
+    id: int
+    job_id: int
+    style_id: str
+    prompt_index: int
+    image_url: str
+    object_key: str
+    sha256: str
+    content_type: str
+    size_bytes: int
+    width: int
+    height: int
+    thumbnail_key: str | None
+    thumbnail_sha256: str | None
+    thumbnail_bytes: int | None
+    thumbnail_type: str | None
+    avatar_name: str
+    created_at: datetime
+
+
+_SHOWN: Final = """
+SELECT p.id, p.job_id, p.style_id, t.prompt_index, p.image_url, p.object_key, p.sha256,
+       p.content_type, p.size_bytes, p.width, p.height,
+       p.thumbnail_key, p.thumbnail_sha256, p.thumbnail_bytes, p.thumbnail_type,
+       a.name AS avatar_name, p.created_at
+FROM generated_photos p
+JOIN kie_tasks t ON t.id = p.task_id
+JOIN avatars a ON a.id = p.avatar_id
+WHERE p.deleted_at IS NULL AND a.deleted_at IS NULL
+"""
+"""Every way to a photo begins here: a tombstone on it or on its avatar hides it from all of them, and
+`late_photos` is on no way at all."""
+
+
+async def list_photos(
+    tx: Connection, *, user_id: int, avatar_id: int, before_id: int | None, limit: int
+) -> list[PhotoView]:
+    """An avatar's photos, newest first, below `before_id`; none of another user's avatar."""
+    async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:
+        await cursor.execute(
+            _SHOWN
+            + """
+            AND p.avatar_id = %(avatar_id)s AND a.user_id = %(user_id)s
+            AND (%(before_id)s::BIGINT IS NULL OR p.id < %(before_id)s)
+            ORDER BY p.id DESC LIMIT %(limit)s
+            """,
+            {"user_id": user_id, "avatar_id": avatar_id, "before_id": before_id, "limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def list_photos_of_jobs(tx: Connection, job_ids: list[int]) -> list[PhotoView]:
+    """The photos of these jobs, in the order in which they were stored.
+
+    A photo's row is written behind its job's lock (`store_photo`), so within a job ids become visible in
+    their order: whoever has seen one id has seen all below it. A job has at most 100 photos.
+    """
+    async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:
+        await cursor.execute(_SHOWN + "AND p.job_id = ANY(%s) ORDER BY p.id", [job_ids])
+        return await cursor.fetchall()
+
+
+async def list_photos_of_job(tx: Connection, *, user_id: int, job_id: int) -> list[PhotoView]:
+    """The photos of one job of this user, in the order of the set; none of anybody else's."""
+    async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:
+        await cursor.execute(
+            _SHOWN + "AND p.job_id = %s AND a.user_id = %s ORDER BY t.prompt_index",
+            [job_id, user_id],
+        )
+        return await cursor.fetchall()
+
+
+async def find_photo(tx: Connection, *, user_id: int, photo_id: int) -> PhotoView | None:
+    """One photo of this user; None for anybody else's, and for deleted ones."""
+    async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:
+        await cursor.execute(_SHOWN + "AND p.id = %s AND a.user_id = %s", [photo_id, user_id])
+        return await cursor.fetchone()

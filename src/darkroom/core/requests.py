@@ -1,0 +1,48 @@
+"""Idempotency keys: the same key with the same request is answered with the same row."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg.rows import class_row
+
+from darkroom.db.database import Connection
+
+Scope = Literal["generate", "payment", "avatar"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRequest:
+    """What an earlier request with this key was, and the row it made."""
+
+    request_sha256: str
+    row_id: int
+
+
+async def find_request(
+    tx: Connection, *, user_id: int, scope: Scope, key: str
+) -> KnownRequest | None:
+    """The request that used this key before. Call it behind the user's lock where a row is to be made."""
+    async with tx.cursor(row_factory=class_row(KnownRequest)) as cursor:
+        await cursor.execute(
+            "SELECT request_sha256, row_id FROM idempotency_keys "
+            "WHERE user_id = %s AND scope = %s AND key = %s",
+            [user_id, scope, key],
+        )
+        return await cursor.fetchone()
+
+
+async def remember_request(
+    tx: Connection, *, user_id: int, scope: Scope, key: str, request_sha256: str, row_id: int
+) -> None:
+    """Bind the key to the row, in the transaction that makes the row."""
+    await tx.execute(
+        "INSERT INTO idempotency_keys (user_id, scope, key, request_sha256, row_id) "
+        "VALUES (%s, %s, %s, %s, %s)",
+        [user_id, scope, key, request_sha256, row_id],
+    )
+
+
+async def lock_user(tx: Connection, user_id: int, *, lock_timeout_ms: int) -> None:
+    """Serialize with other requests of this user. Raises RowBusyError (through the database room)."""
+    await tx.execute("SELECT set_config('lock_timeout', %s, TRUE)", [f"{lock_timeout_ms}ms"])
+    await tx.execute("SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id])

@@ -1,0 +1,49 @@
+"""Sessions: a random token a browser holds, and its hash here."""
+
+import hashlib
+
+from psycopg.rows import scalar_row
+
+from darkroom.db.database import Connection
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def open_session(tx: Connection, *, user_id: int, token: str, days: int) -> None:
+    """Let whoever holds this token be this user until the days are over."""
+    await tx.execute(
+        "INSERT INTO sessions (user_id, token_sha256, expires_at) "
+        "VALUES (%s, %s, darkroom_now() + make_interval(days => %s))",
+        [user_id, _hash(token), days],
+    )
+
+
+async def find_session_user(tx: Connection, token: str) -> int | None:
+    """The user of a live session; None for unknown, expired and ended ones."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT user_id FROM sessions WHERE token_sha256 = %s "
+            "AND ended_at IS NULL AND expires_at > darkroom_now()",
+            [_hash(token)],
+        )
+        return await cursor.fetchone()
+
+
+async def end_session(tx: Connection, token: str) -> None:
+    """The token opens nothing any more. Harmless twice."""
+    await tx.execute(
+        "UPDATE sessions SET ended_at = darkroom_now() WHERE token_sha256 = %s AND ended_at IS NULL",
+        [_hash(token)],
+    )
+
+
+async def sweep_sessions(tx: Connection, *, limit: int) -> int:
+    """Forget sessions that ended or expired a week ago, at most `limit` a round."""
+    swept = await tx.execute(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions "
+        "WHERE expires_at < (SELECT darkroom_now()) - INTERVAL '7 days' ORDER BY expires_at LIMIT %s)",
+        [limit],
+    )
+    return swept.rowcount

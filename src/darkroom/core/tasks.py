@@ -1,0 +1,395 @@
+"""Claims and moves of tasks. Every move says which status and which claim it starts from.
+
+A move that returns False (zero rows) means "not yours any more": stop, log, do not retry.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, LiteralString
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.db.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class TaskClaim:
+    """A task this worker may work on while its lease holds, with its attempt under way."""
+
+    id: int
+    claim: int
+    job_id: int
+    avatar_id: int
+    style_id: str
+    prompt: str
+    prompt_index: int
+    seed: int
+    provider: str
+    kie_task_id: str | None
+    result_url: str | None
+    attempts: int
+    attempt_id: int
+    attempt_number: int
+    paid_attempts: int
+    bad_results: int
+    attempts_forgiven: int
+    token: UUID
+    status_since: datetime
+    status_age_seconds: float
+
+
+_CLAIM_COLUMNS: Final = """
+    t.id, t.claim, t.job_id, t.avatar_id, t.style_id, t.prompt, t.prompt_index, t.seed, t.provider,
+    t.kie_task_id, t.result_url, t.attempts, a.id AS attempt_id, a.number AS attempt_number, a.token,
+    -- Attempts that may have cost the provider's money: all but those refused outright.
+    (SELECT count(*) FROM task_attempts paid
+     WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts,
+    t.bad_results, t.attempts_forgiven, t.status_since,
+    extract(epoch FROM darkroom_now() - t.status_since)::FLOAT8 AS status_age_seconds
+"""
+
+CLAIM_QUEUED: Final = (
+    """
+WITH due AS (
+    -- By turn, straight from the index; rows in a backoff are few, and passed over.
+    SELECT id FROM kie_tasks
+    WHERE status = 'queued' AND provider = %(provider)s AND due_at <= (SELECT darkroom_now())
+    ORDER BY turn, id LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), a AS (
+    -- The intent, before the call: what stands here when the worker dies is a call that may have been made.
+    INSERT INTO task_attempts (task_id, number, provider)
+    SELECT t.id, 1 + (SELECT count(*) FROM task_attempts old WHERE old.task_id = t.id), t.provider
+    FROM kie_tasks t JOIN due ON due.id = t.id
+    RETURNING id, task_id, number, token
+), t AS (
+    UPDATE kie_tasks t
+    SET status = 'submitting', claim = t.claim + 1, attempt_id = a.id,
+        kie_task_id = NULL, result_url = NULL,
+        lease_until = darkroom_now() + make_interval(secs => %(lease)s),
+        status_since = darkroom_now(), updated_at = darkroom_now()
+    FROM a WHERE t.id = a.task_id AND t.status = 'queued'
+    RETURNING t.*
+)
+SELECT """
+    + _CLAIM_COLUMNS
+    + " FROM t JOIN a ON a.task_id = t.id ORDER BY t.id"
+)
+
+
+def _claim_leased(status: LiteralString) -> LiteralString:
+    # The status is written into the text, not bound: a generic plan can then use the partial index.
+    return (
+        """
+WITH due AS (
+    SELECT id FROM kie_tasks
+    WHERE status = '"""
+        + status
+        + """' AND due_at <= (SELECT darkroom_now())
+      AND (lease_until IS NULL OR lease_until <= (SELECT darkroom_now()))
+    ORDER BY due_at, id LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), t AS (
+    UPDATE kie_tasks t
+    SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s)
+    FROM due WHERE t.id = due.id
+    RETURNING t.*
+)
+SELECT """
+        + _CLAIM_COLUMNS
+        + " FROM t JOIN task_attempts a ON a.id = t.attempt_id ORDER BY t.id"
+    )
+
+
+CLAIM_PENDING: Final = _claim_leased("pending")
+CLAIM_STORING: Final = _claim_leased("storing")
+
+
+async def _claim(
+    tx: Connection, query: LiteralString, *, limit: int, lease_seconds: float
+) -> list[TaskClaim]:
+    async with tx.cursor(row_factory=class_row(TaskClaim)) as cursor:
+        await cursor.execute(query, {"limit": limit, "lease": lease_seconds})
+        return await cursor.fetchall()
+
+
+async def claim_queued(
+    tx: Connection, *, provider: str, limit: int, lease_seconds: float
+) -> list[TaskClaim]:
+    """Move due tasks of one provider to `submitting` and write their attempt rows, in one statement.
+
+    A crash after it leaves attempts without an answer; `settle_unknown` finds them when the lease ends.
+    """
+    async with tx.cursor(row_factory=class_row(TaskClaim)) as cursor:
+        await cursor.execute(
+            CLAIM_QUEUED, {"provider": provider, "limit": limit, "lease": lease_seconds}
+        )
+        return await cursor.fetchall()
+
+
+async def claim_pending(tx: Connection, *, limit: int, lease_seconds: float) -> list[TaskClaim]:
+    """Lease due tasks that a provider has. A crash leaves them due when the lease ends."""
+    return await _claim(tx, CLAIM_PENDING, limit=limit, lease_seconds=lease_seconds)
+
+
+async def claim_storing(tx: Connection, *, limit: int, lease_seconds: float) -> list[TaskClaim]:
+    """Lease due tasks whose picture waits at the provider. A crash leaves them due when the lease ends."""
+    return await _claim(tx, CLAIM_STORING, limit=limit, lease_seconds=lease_seconds)
+
+
+async def move_to_pending(
+    tx: Connection, task: TaskClaim, *, kie_task_id: str, ask_in_seconds: float
+) -> bool:
+    """Submitting -> pending: the provider has it; ask about it in a while."""
+    moved = await tx.execute(
+        """
+        UPDATE kie_tasks
+        SET status = 'pending', kie_task_id = %(kie_task_id)s, attempts = 0, last_error = NULL,
+            lease_until = NULL, not_before = '-infinity',
+            due_at = darkroom_now() + make_interval(secs => %(pause)s),
+            status_since = darkroom_now(), updated_at = darkroom_now()
+        WHERE id = %(id)s AND status = 'submitting' AND claim = %(claim)s
+        """,
+        {"id": task.id, "claim": task.claim, "kie_task_id": kie_task_id, "pause": ask_in_seconds},
+    )
+    return moved.rowcount == 1
+
+
+async def move_to_unknown(
+    tx: Connection, task: TaskClaim, *, error: str, grace_seconds: float
+) -> bool:
+    """Submitting -> unknown: no answer came. Wait for a callback until the grace is over."""
+    moved = await tx.execute(
+        """
+        UPDATE kie_tasks
+        SET status = 'unknown', last_error = %(error)s, lease_until = NULL, not_before = '-infinity',
+            due_at = darkroom_now() + make_interval(secs => %(grace)s),
+            status_since = darkroom_now(), updated_at = darkroom_now()
+        WHERE id = %(id)s AND status = 'submitting' AND claim = %(claim)s
+        """,
+        {"id": task.id, "claim": task.claim, "error": error, "grace": grace_seconds},
+    )
+    return moved.rowcount == 1
+
+
+async def move_to_storing(tx: Connection, task: TaskClaim, *, result_url: str) -> bool:
+    """Pending -> storing: a picture is there. Due at once."""
+    moved = await tx.execute(
+        """
+        UPDATE kie_tasks
+        SET status = 'storing', result_url = %(result_url)s, attempts = 0, last_error = NULL,
+            lease_until = NULL, not_before = '-infinity', due_at = darkroom_now(),
+            status_since = darkroom_now(), updated_at = darkroom_now()
+        WHERE id = %(id)s AND status = 'pending' AND claim = %(claim)s
+        """,
+        {"id": task.id, "claim": task.claim, "result_url": result_url},
+    )
+    return moved.rowcount == 1
+
+
+async def move_to_queued(
+    tx: Connection, task: TaskClaim, source: str, *, error: str, pause_seconds: float
+) -> bool:
+    """`source` -> queued: another attempt, not before the pause is over."""
+    moved = await tx.execute(
+        """
+        UPDATE kie_tasks
+        SET status = 'queued', last_error = %(error)s, lease_until = NULL, bad_results = 0,
+            attempts = CASE WHEN %(source)s = 'submitting' THEN attempts + 1 ELSE 0 END,
+            due_at = darkroom_now() + make_interval(secs => %(pause)s),
+            not_before = darkroom_now() + make_interval(secs => %(pause)s),
+            status_since = darkroom_now(), updated_at = darkroom_now()
+        WHERE id = %(id)s AND status = %(source)s AND claim = %(claim)s
+        """,
+        {
+            "id": task.id,
+            "claim": task.claim,
+            "source": source,
+            "error": error,
+            "pause": pause_seconds,
+        },
+    )
+    return moved.rowcount == 1
+
+
+async def release(
+    tx: Connection,
+    task: TaskClaim,
+    *,
+    pause_seconds: float,
+    error: str | None,
+    hold_doorbells: bool,  # keyword-only, and read as a sentence at each call
+    bad_result: bool = False,
+) -> bool:
+    """Give the lease back in the same status. With an error the step's failed tries grow by one.
+
+    `hold_doorbells`: the pause is a backoff that no doorbell may cut short.
+    """
+    moved = await tx.execute(
+        """
+        UPDATE kie_tasks
+        SET lease_until = NULL, last_error = coalesce(%(error)s, last_error),
+            attempts = attempts + CASE WHEN %(error)s::TEXT IS NULL THEN 0 ELSE 1 END,
+            bad_results = bad_results + CASE WHEN %(bad)s THEN 1 ELSE 0 END,
+            due_at = darkroom_now() + make_interval(secs => %(pause)s),
+            not_before = CASE WHEN %(hold)s THEN darkroom_now() + make_interval(secs => %(pause)s)
+                              ELSE '-infinity' END,
+            updated_at = darkroom_now()
+        WHERE id = %(id)s AND claim = %(claim)s AND status IN ('pending', 'storing')
+        """,
+        {
+            "id": task.id,
+            "claim": task.claim,
+            "error": error,
+            "pause": pause_seconds,
+            "hold": hold_doorbells,
+            "bad": bad_result,
+        },
+    )
+    return moved.rowcount == 1
+
+
+async def lock_job(tx: Connection, job_id: int) -> None:
+    """Take the job's row before its tasks: the lock order, and what makes its counts exact."""
+    await tx.execute("SELECT FROM generation_jobs WHERE id = %s FOR NO KEY UPDATE", [job_id])
+
+
+async def fail_task(
+    tx: Connection, *, task_id: int, job_id: int, claim: int, source: str, code: str, text: str
+) -> bool:
+    """`source` -> failed, with its dead letter; the job becomes due when no task is open any more."""
+    await lock_job(tx, job_id)
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            WITH failed AS (
+                UPDATE kie_tasks
+                SET status = 'failed', last_error = %(text)s, lease_until = NULL,
+                    status_since = darkroom_now(), updated_at = darkroom_now()
+                WHERE id = %(id)s AND status = %(source)s AND claim = %(claim)s
+                RETURNING id, job_id, attempts
+            ), dead AS (
+                INSERT INTO generation_dead_letter_queue
+                    (task_id, job_id, error_code, error_text, attempts)
+                SELECT id, job_id, %(code)s, %(text)s, attempts FROM failed
+                ON CONFLICT DO NOTHING
+            ), ended AS (
+                UPDATE generation_jobs j SET due_at = darkroom_now()
+                FROM failed f
+                WHERE j.id = f.job_id AND j.status IN ('pending', 'processing')
+                  AND NOT EXISTS (
+                      SELECT FROM kie_tasks t
+                      WHERE t.job_id = j.id AND t.id <> f.id
+                        AND t.status IN ('queued', 'submitting', 'unknown', 'pending', 'storing'))
+            )
+            SELECT id FROM failed
+            """,
+            {"id": task_id, "claim": claim, "source": source, "code": code, "text": text},
+        )
+        return await cursor.fetchone() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LapsedTask:
+    """A task whose answer is not known: what the attempt row says by now."""
+
+    id: int
+    claim: int
+    job_id: int
+    provider: str
+    attempt_id: int
+    paid_attempts: int
+    attempts_forgiven: int
+    provider_task_id: str | None
+    refusal_code: str | None
+
+
+async def settle_lapsed_submitting(
+    tx: Connection, *, limit: int, grace_seconds: float, idempotent_providers: list[str]
+) -> int:
+    """Move tasks whose worker died while calling, by the facts their attempt row holds.
+
+    Accepted there: pending. Refused, or never called: queued. Called and nothing known: unknown, until
+    the grace after the call (zero where creating is idempotent) is over. An attempt that was never called
+    is written off as NOT_SENT, so that it counts for nothing and nobody can still call with it.
+    """
+    moved = await tx.execute(
+        """
+        WITH lapsed AS (
+            SELECT t.id, a.id AS attempt_id, a.provider_task_id, a.refusal_code, a.called_at
+            FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id
+            WHERE t.status = 'submitting' AND t.lease_until <= (SELECT darkroom_now())
+            ORDER BY t.due_at, t.id LIMIT %(limit)s
+            FOR NO KEY UPDATE OF t, a SKIP LOCKED
+        ), never_sent AS (
+            UPDATE task_attempts a
+            SET refusal_code = 'NOT_SENT', answered_at = darkroom_now()
+            FROM lapsed l
+            WHERE a.id = l.attempt_id AND l.called_at IS NULL
+              AND l.provider_task_id IS NULL AND l.refusal_code IS NULL
+        )
+        UPDATE kie_tasks t
+        SET status = CASE WHEN l.provider_task_id IS NOT NULL THEN 'pending'
+                          WHEN l.refusal_code IS NOT NULL OR l.called_at IS NULL THEN 'queued'
+                          ELSE 'unknown' END,
+            kie_task_id = l.provider_task_id, claim = t.claim + 1, lease_until = NULL,
+            not_before = '-infinity',
+            due_at = CASE WHEN l.provider_task_id IS NULL AND l.refusal_code IS NULL
+                               AND l.called_at IS NOT NULL AND t.provider <> ALL(%(idempotent)s)
+                          THEN l.called_at + make_interval(secs => %(grace)s)
+                          ELSE darkroom_now() END,
+            status_since = darkroom_now(), updated_at = darkroom_now()
+        FROM lapsed l WHERE t.id = l.id
+        """,
+        {"limit": limit, "grace": grace_seconds, "idempotent": idempotent_providers},
+    )
+    return moved.rowcount
+
+
+async def list_due_unknown(tx: Connection, *, limit: int) -> list[LapsedTask]:
+    """Tasks in `unknown` that are due: the grace is over, or a callback rang. Read only."""
+    async with tx.cursor(row_factory=class_row(LapsedTask)) as cursor:
+        await cursor.execute(
+            """
+            SELECT t.id, t.claim, t.job_id, t.provider, t.attempts_forgiven, a.id AS attempt_id,
+                   a.provider_task_id, a.refusal_code,
+                   (SELECT count(*) FROM task_attempts paid
+                    WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts
+            FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id
+            WHERE t.status = 'unknown' AND t.due_at <= (SELECT darkroom_now())
+            ORDER BY t.due_at, t.id LIMIT %(limit)s
+            """,
+            {"limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def move_unknown(tx: Connection, task: LapsedTask) -> bool:
+    """Unknown -> pending where the attempt's task has become known since, else unknown -> queued.
+
+    The attempt row is read inside the statement, so an adoption that came a moment ago still counts.
+    """
+    moved = await tx.execute(
+        """
+        UPDATE kie_tasks t
+        SET status = CASE WHEN a.provider_task_id IS NULL THEN 'queued' ELSE 'pending' END,
+            kie_task_id = a.provider_task_id, claim = t.claim + 1, attempts = 0,
+            due_at = darkroom_now(), not_before = '-infinity',
+            status_since = darkroom_now(), updated_at = darkroom_now()
+        FROM task_attempts a
+        WHERE t.id = %(id)s AND t.claim = %(claim)s AND t.status = 'unknown' AND a.id = t.attempt_id
+        """,
+        {"id": task.id, "claim": task.claim},
+    )
+    return moved.rowcount == 1
+
+
+async def ring_task(tx: Connection, task_id: int) -> None:
+    """Pull one waiting task forward, never before its backoff ends. Touches no lease."""
+    await tx.execute(
+        "UPDATE kie_tasks SET due_at = greatest(darkroom_now(), not_before) "
+        "WHERE id = %s AND status IN ('queued', 'unknown', 'pending', 'storing') "
+        "AND due_at > greatest(darkroom_now(), not_before)",
+        [task_id],
+    )

@@ -1,0 +1,224 @@
+"""The pool, transactions, and what to do when the database is not there."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from darkroom.kit.backoff import backoff_seconds
+from darkroom.kit.outside import transaction_marked
+
+T = TypeVar("T")
+Connection = AsyncConnection[TupleRow]
+
+CONNECT_SECONDS: Final = 5
+"""How long a request may wait for a connection before it is told 503."""
+USE_SECONDS: Final = 20
+"""The longest one use of a connection may take: a server that hangs with its sockets open answers nobody.
+Work of ours takes milliseconds; what legitimately takes longer says so."""
+SESSION_LIMITS: Final = (
+    "SELECT set_config('lock_timeout', '5s', FALSE), set_config('statement_timeout', '15s', FALSE), "
+    "set_config('idle_in_transaction_session_timeout', '30s', FALSE)"
+)
+"""Held by the server, for a client that vanished inside a transaction: nobody's row stays locked by a dead
+machine longer than this. One row that a peer holds costs 5 s, not a lane."""
+TRANSACTION_LIMITS: Final = (
+    "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '15s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+)
+"""The same where there is no session. Not a SELECT: that would be the transaction's first query, and an
+isolation level (audit, progress) can only be set before it."""
+SETTLE_TRIES: Final = 4
+"""Tries of a transaction that lost its connection or a lock fight: 4 with growing pauses is about 2 s."""
+
+
+CONNECTION_OPTIONS: Final = {
+    "connect_timeout": CONNECT_SECONDS,
+    # A peer that vanished without a word is noticed within 15 s.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+    "application_name": "darkroom",
+    # After a failover the old primary, or a replica, is no place to write to.
+    "target_session_attrs": "read-write",
+}
+
+
+class DatabaseUnavailableError(Exception):
+    """The database could not be reached, or the connection was lost. Nothing is known of the last commit."""
+
+
+class DatabaseRefusedError(Exception):
+    """The database said no to a statement (a constraint, a trigger). Nothing of it was kept."""
+
+
+class RowBusyError(Exception):
+    """Another transaction held the row longer than we may wait. Nothing was changed; ask again."""
+
+
+_USELESS: Final = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
+"""Errors of the session, not of the statement, that psycopg files elsewhere."""
+
+
+async def _limit_session(connection: Connection) -> None:
+    await connection.execute(SESSION_LIMITS)
+
+
+class Database:
+    """A pool of connections to the primary.
+
+    Everything that decides reads from here; there are no replicas in this class on purpose.
+    Works through transaction-mode poolers: no session state, prepared statements can be off.
+
+    Attributes:
+        has_sessions: whether a connection is ours alone, so that LISTEN makes sense on it. A pooler that
+            does not know prepared statements keeps no session either.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int = 10, prepare_statements: bool = True) -> None:
+        self.dsn = dsn
+        self.has_sessions = prepare_statements
+        self._draining: asyncio.Task[None] | None = None
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=pool_size,
+            timeout=CONNECT_SECONDS,
+            open=False,
+            name="darkroom",
+            reconnect_timeout=0,
+            configure=_limit_session if prepare_statements else None,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": 5 if prepare_statements else None,
+                **CONNECTION_OPTIONS,
+            },
+        )
+
+    async def open(self) -> None:
+        """Start the pool. Does not wait for the database: it may come later."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close the pool; connections in use are closed when they are given back."""
+        if self._draining is not None:
+            self._draining.cancel()
+            await asyncio.gather(self._draining, return_exceptions=True)
+        await self._pool.close(timeout=2)
+
+    @asynccontextmanager
+    async def connection(
+        self, *, timeout_seconds: float = USE_SECONDS
+    ) -> AsyncGenerator[Connection]:
+        """A connection in autocommit, for one statement that is its own transaction.
+
+        Raises:
+            DatabaseUnavailableError: no connection, it was lost, it took too long, or the server only
+                reads; the statement may have happened.
+            RowBusyError: a lock was not given in time.
+            DatabaseRefusedError: a constraint or trigger refused the statement.
+        """
+        limit = asyncio.timeout(timeout_seconds)
+        try:
+            async with limit, self._pool.connection() as connection:
+                with transaction_marked():
+                    try:
+                        yield connection
+                    except _USELESS:
+                        # Healthy to look at and good for nothing: it must not go back to the pool.
+                        await connection.close()
+                        raise
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            self._drop_idle_connections()
+            raise DatabaseUnavailableError("no answer in time") from error
+        except psycopg.errors.LockNotAvailable as error:
+            raise RowBusyError from error
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, *_USELESS) as error:
+            self._drop_idle_connections()
+            raise DatabaseUnavailableError(type(error).__name__) from error
+        except psycopg.Error as error:
+            raise DatabaseRefusedError(f"{type(error).__name__}: {error}") from error
+
+    def _drop_idle_connections(self) -> None:
+        """After a restart of the server every idle connection is dead: replace them all, not one by one.
+
+        In the background, one at a time: whoever found out has waited long enough.
+        """
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._pool.drain(), name="drop-connections")
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, timeout_seconds: float = USE_SECONDS
+    ) -> AsyncGenerator[Connection]:
+        """One transaction: commits when the block ends, rolls back when it raises.
+
+        No call to the outside can be made inside (see `kit.outside`). Raises as `connection`.
+        """
+        async with (
+            self.connection(timeout_seconds=timeout_seconds) as connection,
+            connection.transaction(),
+        ):
+            if not self.has_sessions:
+                # Behind a pooler a session is anybody's: the limits are this transaction's own.
+                await connection.execute(TRANSACTION_LIMITS)
+            yield connection
+
+    async def settle(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        *,
+        read_back: Callable[[Connection], Awaitable[T | None]],
+    ) -> T:
+        """Run `work` in a transaction until its outcome is known.
+
+        A connection lost at COMMIT says nothing about the commit: `read_back` looks for what `work`
+        would have left, by an id of our own, before `work` is tried again. Deadlocks and serialization
+        failures take the same way.
+
+        Raises:
+            DatabaseUnavailableError: still not known after SETTLE_TRIES tries.
+            RowBusyError: a lock was not given in time; nothing was changed.
+        """
+        failure: Exception | None = None
+        for attempt in range(SETTLE_TRIES):
+            try:
+                async with self.transaction() as tx:
+                    if failure is not None:
+                        found = await read_back(tx)
+                        if found is not None:
+                            return found
+                    return await work(tx)
+            except DatabaseUnavailableError as error:
+                failure = error
+                await asyncio.sleep(backoff_seconds(attempt, base_seconds=0.1, cap_seconds=1))
+        raise DatabaseUnavailableError("no outcome after every try") from failure
+
+    async def ping(self) -> None:
+        """Return when the database answers and takes writes.
+
+        Raises:
+            DatabaseUnavailableError: it does not, or it only reads.
+        """
+        async with self.connection() as connection:
+            row = await (await connection.execute("SHOW transaction_read_only")).fetchone()
+        if row is None or row[0] != "off":
+            raise DatabaseUnavailableError("the database only reads")
+
+    async def fetch_value(self, query: Any, params: Any = None) -> Any:  # noqa: ANN401 - one column of any type
+        """The first column of the first row, or None."""
+        async with self.connection() as connection:
+            row = await (await connection.execute(query, params)).fetchone()
+            return row[0] if row else None

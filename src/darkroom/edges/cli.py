@@ -1,0 +1,230 @@
+"""`darkroom`: everything an operator does from a terminal."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from darkroom.config import Settings
+from darkroom.core.audit import Report, run_audit
+from darkroom.core.dead_letters import DeadLetter
+from darkroom.db.migrate import migrate
+from darkroom.edges.demo import run_demo
+from darkroom.edges.serve import serve, work
+from darkroom.edges.terminal import Wires, console, fail, run, settings_or_exit, show_report
+from darkroom.flow.place_dev_order import DevOrder, place_dev_order
+from darkroom.flow.replay_letters import Replays, read_dead_letters, replay_letters
+from darkroom.flow.stock_catalog import CatalogFileError, export_catalog, stock_catalog
+from darkroom.kit.log import configure_logging
+
+
+def build_cli(wires: Wires) -> typer.Typer:
+    """The command line over the joined parts."""
+    app = typer.Typer(
+        help="Darkroom: one payment, one generation; every photo or its money.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    _add_serving(app, wires)
+    _add_database(app, wires)
+    app.add_typer(_dev(wires), name="dev")
+    app.add_typer(_catalog(wires), name="catalog")
+    app.add_typer(_letters(wires), name="dead-letters")
+    return app
+
+
+def _add_serving(app: typer.Typer, wires: Wires) -> None:
+    @app.command("run")
+    def run_everything() -> None:
+        """API and worker in one process, everything embedded unless configured."""
+        run(serve(wires, settings_or_exit(), with_worker=True))
+
+    @app.command("serve")
+    def serve_only() -> None:
+        """The API alone; workers run elsewhere."""
+        run(serve(wires, settings_or_exit(), with_worker=False))
+
+    @app.command("worker")
+    def worker_only() -> None:
+        """A worker alone; any number of them, anywhere."""
+        run(work(wires, settings_or_exit()))
+
+    @app.command("demo")
+    def demo(
+        tier: Annotated[str, typer.Option(help="starter, standard or premium")] = "starter",
+        style: Annotated[str, typer.Option(help="a style of the catalog")] = "signature",
+        folder: Annotated[Path, typer.Option(help="where the photos go")] = Path("demo-photos"),
+    ) -> None:
+        """One whole order from payment to photos, on a database of its own, then the audit."""
+        sys.exit(run(run_demo(wires, tier=tier, style=style, folder=folder)))
+
+
+def _add_database(app: typer.Typer, wires: Wires) -> None:
+    @app.command("migrate")
+    def migrate_database() -> None:
+        """Bring the schema up to date. Safe twice, and by two processes at once."""
+        settings = settings_or_exit()
+        applied = run(_migrate(wires, settings))
+        console.print(f"{applied} migrations applied" if applied else "nothing to migrate")
+
+    @app.command("audit")
+    def audit(
+        *, as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False
+    ) -> None:
+        """Ask every promise of the database. Exit code 0: all hold. 1: not all; the rows are shown."""
+        report = run(_audit(wires, settings_or_exit()))
+        if as_json:
+            print(json.dumps(_plain(report), ensure_ascii=False, default=str))  # noqa: T201 - for pipes
+        else:
+            show_report(report)
+        sys.exit(0 if report.clean else 1)
+
+
+def _plain(report: Report) -> dict[str, object]:
+    return {"clean": report.clean, **dataclasses.asdict(report)}
+
+
+async def _migrate(wires: Wires, settings: Settings) -> int:
+    async with wires.open_database(settings) as database:
+        return await migrate(database, console.print)
+
+
+async def _audit(wires: Wires, settings: Settings) -> Report:
+    async with wires.open_database(settings) as database:
+        return await run_audit(database)
+
+
+def _dev(wires: Wires) -> typer.Typer:
+    dev = typer.Typer(help="For developers: rows to try things with.", no_args_is_help=True)
+
+    @dev.callback()
+    def only_in_demo_mode() -> None:
+        """For developers: rows to try things with."""
+
+    @dev.command("order")
+    def order(
+        telegram_user: Annotated[int, typer.Option(help="Telegram id of the customer")],
+        avatar: Annotated[int, typer.Option(help="id of the avatar to make")],
+        tier: Annotated[str, typer.Option(help="what was bought")] = "starter",
+        *,
+        paid: Annotated[bool, typer.Option("--paid", help="with a payment to spend")] = False,
+    ) -> None:
+        """A user, an avatar with a selfie, and with --paid a payment that one generation may use."""
+        settings = settings_or_exit()
+        if settings.mode != "demo":
+            fail("developers' orders exist in demo mode only: set DARKROOM_MODE=demo", code=2)
+        configure_logging(settings.log_shape)
+        made = run(
+            _dev_order(
+                wires,
+                settings,
+                telegram_user=telegram_user,
+                avatar=avatar,
+                tier=tier if paid else None,
+            )
+        )
+        console.print(
+            f"user {made.user_id}, avatar {made.avatar_id}, payment {made.payment_id or 'none'}"
+        )
+
+    return dev
+
+
+async def _dev_order(
+    wires: Wires, settings: Settings, *, telegram_user: int, avatar: int, tier: str | None
+) -> DevOrder:
+    async with wires.open_darkroom(settings) as darkroom:
+        await migrate(darkroom.database)
+        await stock_catalog(darkroom.database, wires.bundled_catalog(), only_if_empty=True)
+        return await place_dev_order(
+            darkroom,
+            telegram_user_id=telegram_user,
+            avatar_id=avatar,
+            tier_id=tier,
+            selfie=wires.bundled_portrait(),
+        )
+
+
+def _catalog(wires: Wires) -> typer.Typer:
+    catalog = typer.Typer(help="Tiers, prices, styles and prompts.", no_args_is_help=True)
+
+    @catalog.callback()
+    def about() -> None:
+        """Tiers, prices, styles and prompts."""
+
+    @catalog.command("import")
+    def import_file(
+        file: Annotated[Path, typer.Argument(help="a catalog.toml", exists=True, dir_okay=False)],
+    ) -> None:
+        """Write a catalog file into the tables. What was bought before does not change."""
+        text = file.read_text(encoding="utf-8")
+        try:
+            run(_import(wires, settings_or_exit(), text))
+        except CatalogFileError as error:
+            fail(str(error))
+        console.print("catalog imported")
+
+    @catalog.command("export")
+    def export_file() -> None:
+        """Print the catalog as a file that import reads back."""
+        print(run(_export(wires, settings_or_exit())), end="")  # noqa: T201 - for a file
+
+    return catalog
+
+
+async def _export(wires: Wires, settings: Settings) -> str:
+    async with wires.open_database(settings) as database:
+        return await export_catalog(database)
+
+
+def _letters(wires: Wires) -> typer.Typer:
+    letters = typer.Typer(help="Photos that failed for good.", no_args_is_help=True)
+
+    @letters.command("list")
+    def list_letters() -> None:
+        """Every open dead letter, and whether its money is going back already."""
+        found = run(_list_letters(wires, settings_or_exit()))
+        table = Table("letter", "job", "photo", "provider", "error", "replay")
+        for letter in found:
+            table.add_row(
+                str(letter.id),
+                str(letter.job_id),
+                str(letter.prompt_index + 1),
+                letter.provider,
+                f"{letter.error_code}: {letter.error_text}"[:60],
+                "yes" if letter.replayable else "no, refunded",
+            )
+        console.print(table if found else "no dead letters")
+
+    @letters.command("replay")
+    def replay(
+        letter: Annotated[int | None, typer.Argument(help="a letter's number; none: all")] = None,
+        provider: Annotated[str | None, typer.Option(help="with another provider")] = None,
+    ) -> None:
+        """Give failed photos another try. Never one whose money is going back."""
+        done = run(_replay(wires, settings_or_exit(), letter, provider))
+        console.print(f"{done.replayed} replayed, {done.kept} kept")
+
+    return letters
+
+
+async def _list_letters(wires: Wires, settings: Settings) -> list[DeadLetter]:
+    async with wires.open_darkroom(settings) as darkroom:
+        return await read_dead_letters(darkroom)
+
+
+async def _replay(
+    wires: Wires, settings: Settings, letter: int | None, provider: str | None
+) -> Replays:
+    async with wires.open_darkroom(settings) as darkroom:
+        return await replay_letters(darkroom, letter, provider=provider)
+
+
+async def _import(wires: Wires, settings: Settings, text: str) -> None:
+    async with wires.open_database(settings) as database:
+        await migrate(database)
+        await stock_catalog(database, text, only_if_empty=False)

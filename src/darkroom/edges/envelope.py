@@ -1,0 +1,99 @@
+"""The shape of every answer: `{"success": true, "data": ...}` or an error with a code."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError, RowBusyError
+from darkroom.flow.errors import RequestRefusedError
+from darkroom.kit.log import get_logger
+from darkroom.ports.storage import StorageUnavailableError
+
+log = get_logger("edges")
+
+RETRY_AFTER_SECONDS: Final = 2
+"""A restarted database is back, and a stalled claim's lock timeout is over, within this."""
+_CODES: Final = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHORIZED",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
+
+def success(data: Any, status: int = 200) -> JSONResponse:  # noqa: ANN401 - any JSON
+    """An answer that worked."""
+    return JSONResponse({"success": True, "data": data}, status)
+
+
+def failure(
+    status: int,
+    code: str,
+    message: str,
+    details: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An answer that did not; `details` always repeats the code."""
+    return JSONResponse(
+        {
+            "success": False,
+            "error": {
+                "code": code,
+                "message": message,
+                "details": {"code": code, **(details or {})},
+            },
+        },
+        status,
+        headers,
+    )
+
+
+def install_error_answers(app: FastAPI) -> None:
+    """Answer every error in the envelope; nothing of a stack or a query reaches the customer."""
+
+    @app.exception_handler(RequestRefusedError)
+    async def refused(_request: Request, error: RequestRefusedError) -> JSONResponse:
+        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else None  # noqa: PLR2004
+        return failure(error.status, error.code, error.message, error.details, retry)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return failure(400, "INVALID_JSON", "The body is not JSON")
+        field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+        return failure(400, "INVALID_REQUEST", f"{field}: {first['msg']}", {"field": field})
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code, "ERROR")
+        headers = dict(error.headers) if error.headers else None
+        return failure(error.status_code, code, str(error.detail), headers=headers)
+
+    async def busy(_request: Request, error: Exception) -> JSONResponse:
+        log.warning("answered 503", error=type(error).__name__)
+        return failure(
+            503,
+            "BUSY" if isinstance(error, RowBusyError) else "UNAVAILABLE",
+            "Please try again in a moment",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+
+    for kind in (
+        DatabaseUnavailableError,
+        DatabaseRefusedError,
+        RowBusyError,
+        StorageUnavailableError,
+        TimeoutError,
+    ):
+        app.add_exception_handler(kind, busy)
+
+    @app.exception_handler(Exception)
+    async def broken(_request: Request, error: Exception) -> JSONResponse:
+        log.error("unhandled error", error=type(error).__name__)
+        return failure(500, "INTERNAL", "Something broke on our side; nothing was charged")

@@ -1,0 +1,94 @@
+"""Serving and working until told to stop."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from darkroom.config import Settings
+from darkroom.db.migrate import migrate
+from darkroom.edges.terminal import Wires, console
+from darkroom.edges.worker import Worker
+from darkroom.flow.prepare import prepare
+from darkroom.flow.watch_jobs import JobWatch
+from darkroom.kit.log import configure_logging
+
+SHUTDOWN_SECONDS: Final = 10
+"""How long open requests may finish after SIGTERM."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn that leaves signals to the command around it, which has more to close."""
+
+    def __init__(self, config: uvicorn.Config, watch: JobWatch) -> None:
+        super().__init__(config)
+        self._watch = watch
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams first: uvicorn waits for open answers, and these would never end by themselves."""
+        await self._watch.stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
+        yield
+
+
+def make_server(application: FastAPI, settings: Settings) -> Server:
+    """An HTTP server for the application at the configured address."""
+    return Server(
+        uvicorn.Config(
+            application,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ),
+        application.state.job_watch,
+    )
+
+
+async def serve(wires: Wires, settings: Settings, *, with_worker: bool) -> None:
+    """Migrate, stock an empty catalog, and answer requests until SIGTERM or Ctrl-C."""
+    configure_logging(settings.log_shape)
+    async with wires.open_darkroom(settings) as darkroom, wires.open_mounts(settings) as mounts:
+        await migrate(darkroom.database, console.print)
+        await prepare(darkroom, wires.bundled_catalog())
+        worker = Worker(darkroom) if with_worker else None
+        application = wires.build_application(darkroom, settings, worker=worker, mounts=mounts)
+        server = make_server(application, settings)
+        warming = asyncio.create_task(darkroom.intake.warm(), name="warm-intake")
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(
+                stop, lambda: setattr(server, "should_exit", True)
+            )
+        console.print(f"Darkroom on [bold]http://{settings.host}:{settings.port}[/bold]")
+        try:
+            await server.serve()
+        finally:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
+
+
+async def work(wires: Wires, settings: Settings) -> None:
+    """Run a worker until SIGTERM or Ctrl-C."""
+    configure_logging(settings.log_shape)
+    async with wires.open_darkroom(settings) as darkroom:
+        await migrate(darkroom.database, console.print)
+        await prepare(darkroom, wires.bundled_catalog())
+        await Worker(darkroom).run_forever()
+
+
+def listen_on_free_port() -> socket.socket:
+    """A socket on loopback whose number nobody else can take."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.bind(("127.0.0.1", 0))
+    return listening

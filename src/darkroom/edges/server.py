@@ -1,0 +1,69 @@
+"""All ways in by HTTP, joined into one application."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from darkroom.edges import api, avatars, cron, events, ops, pages, photos_out, sessions, webhooks
+from darkroom.edges.envelope import install_error_answers
+from darkroom.edges.gate import Gate
+from darkroom.edges.identity import Identity
+from darkroom.edges.webhooks import QueueReceiver
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.watch_jobs import JobWatch
+from darkroom.ports.identity import IdentityCheck
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """What the server needs beside the program.
+
+    Attributes:
+        background: runs while the server does (the worker, when it lives in the same process).
+        mounts: other applications by path (the sandbox bank in demo mode).
+    """
+
+    demo: bool
+    cron_secret: str | None
+    queue_receiver: QueueReceiver | None
+    identity_check: IdentityCheck | None = None
+    background: AbstractAsyncContextManager[None] | None = None
+    mounts: Mapping[str, ASGIApp] = field(default_factory=dict[str, ASGIApp])
+
+
+def build_server(darkroom: Darkroom, parts: ServerParts) -> FastAPI:
+    """The application. Its OpenAPI page is part of the product."""
+    watch = JobWatch(darkroom)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            if parts.background is not None:
+                await stack.enter_async_context(parts.background)
+            stack.push_async_callback(watch.stop)
+            yield
+
+    app = FastAPI(
+        title="Darkroom",
+        description="One payment, one generation; every photo or its money.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.darkroom = darkroom
+    app.state.identity = Identity(darkroom, check=parts.identity_check, demo=parts.demo)
+    app.state.job_watch = watch
+    app.state.cron_secret = parts.cron_secret
+    app.state.queue_receiver = parts.queue_receiver
+    app.add_middleware(Gate, demo=parts.demo, allowances=(avatars.UPLOADS,))
+    for room in (webhooks, sessions, api, avatars, photos_out, events, cron, ops, pages):
+        app.include_router(room.router)
+    for path, mounted in parts.mounts.items():
+        app.mount(path, mounted)
+    install_error_answers(app)
+    return app

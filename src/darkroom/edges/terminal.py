@@ -1,0 +1,113 @@
+"""What every command shares: settings, a loop that stops in order, and how findings look."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, TypeVar
+
+from fastapi import FastAPI
+from rich.console import Console
+from rich.table import Table
+from starlette.types import ASGIApp
+
+from darkroom.config import Settings, SettingsError, read_settings
+from darkroom.core.audit import Report
+from darkroom.db.database import Database, DatabaseUnavailableError
+from darkroom.edges.worker import Worker
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.errors import RequestRefusedError
+
+T = TypeVar("T")
+console: Final = Console(highlight=False)
+errors: Final = Console(stderr=True, highlight=False)
+
+
+class BuildApplication(Protocol):
+    """`wiring.build_application`."""
+
+    def __call__(
+        self,
+        darkroom: Darkroom,
+        settings: Settings,
+        *,
+        worker: Worker | None,
+        mounts: dict[str, ASGIApp],
+    ) -> FastAPI:
+        """The server."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What `wiring` and `__main__` hand to the commands.
+
+    Attributes:
+        open_mounts: applications beside ours by path: the sandbox bank where it is this server itself.
+    """
+
+    open_database: Callable[[Settings], AbstractAsyncContextManager[Database]]
+    open_darkroom: Callable[[Settings], AbstractAsyncContextManager[Darkroom]]
+    build_application: BuildApplication
+    open_mounts: Callable[[Settings], AbstractAsyncContextManager[dict[str, ASGIApp]]]
+    bundled_catalog: Callable[[], str]
+    bundled_portrait: Callable[[], bytes]
+
+
+def settings_or_exit() -> Settings:
+    """The settings, or one clear line and exit code 2."""
+    try:
+        return read_settings()
+    except SettingsError as error:
+        fail(str(error), code=2)
+
+
+def fail(text: str, *, code: int = 1) -> NoReturn:
+    """Say it in one line, and leave."""
+    errors.print(f"[red]darkroom:[/red] {text}")
+    sys.exit(code)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end; SIGTERM and Ctrl-C unwind it, so that what it started is stopped."""
+
+    async def main() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(main())
+    except RequestRefusedError as error:
+        fail(f"{error.message} ({error.code})")
+    except DatabaseUnavailableError:
+        fail("the database does not answer")
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def show_report(report: Report) -> None:
+    """The audit's verdict, and the rows behind it, at 80 columns."""
+    console.print(
+        f"photos stored [bold]{report.photos}[/bold] = tasks completed "
+        f"[bold]{report.completed_tasks}[/bold], payments {report.payments}"
+    )
+    if report.clean:
+        console.print(f"[green]audit clean:[/green] {report.questions} questions, no finding")
+        return
+    for finding in report.findings:
+        table = Table(
+            title=f"{finding.name}: {finding.promise} ({finding.count} rows)", title_justify="left"
+        )
+        for column in finding.rows[0]:
+            table.add_column(column)
+        for row in finding.rows:
+            table.add_row(*(str(value) for value in row.values()))
+        console.print(table)
+    console.print(
+        f"[red]audit failed:[/red] {len(report.findings)} of {report.questions} questions"
+    )

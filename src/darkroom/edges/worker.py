@@ -1,0 +1,117 @@
+"""The worker: every step in its lanes, for as long as the process lives.
+
+It decides nothing. Killed at any point, what it held lapses with its leases; a database that went away
+is looked for again, without a restart.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from prometheus_client import Gauge
+
+from darkroom.core.audit import run_audit
+from darkroom.db.database import DatabaseUnavailableError, RowBusyError
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
+from darkroom.kit.backoff import backoff_seconds
+from darkroom.kit.log import get_logger
+
+log = get_logger("edges")
+
+AUDIT_FINDINGS: Final = Gauge(
+    "darkroom_audit_findings", "Rows that break a promise, at the last audit.", ["question"]
+)
+AUDIT_LAST: Final = Gauge(
+    "darkroom_audit_last_success_seconds", "When the audit last ran to its end (unix time)."
+)
+FAILURE_CAP_SECONDS: Final = 2
+"""The longest pause between two looks for a database that is down: recovery stays within the lease."""
+STOP_SECONDS: Final = 10
+"""How long a stopping worker lets rounds in flight finish: one lease, after which others have them anyway."""
+
+
+class Worker:
+    """Runs the steps until it is told to stop."""
+
+    def __init__(self, darkroom: Darkroom) -> None:
+        self._darkroom = darkroom
+        self._stopping = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Work in the background while the block runs, then stop in order."""
+        lanes = [
+            asyncio.create_task(self._lane(step), name=f"{step.name}-{number}")
+            for step in (*WORK_STEPS, *HOUSE_STEPS)
+            for number in range(step.lanes)
+        ]
+        lanes.append(asyncio.create_task(self._audit_lane(), name="audit"))
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            await self._darkroom.doorbell.ring()
+            _, late = await asyncio.wait(lanes, timeout=STOP_SECONDS)
+            for lane in late:
+                lane.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            await self._darkroom.leases.close()
+
+    async def run_forever(self) -> None:
+        """Work until cancelled."""
+        async with self.running():
+            await asyncio.Event().wait()
+
+    async def _lane(self, step: Step) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                found = await step.run(self._darkroom)
+                failures = 0
+            except (DatabaseUnavailableError, RowBusyError):
+                found = 0
+                failures += 1
+                log.warning("database not there, looking again", step=step.name, failures=failures)
+            except Exception:
+                found = 0
+                failures += 1
+                log.exception("round failed", step=step.name, failures=failures)
+            if failures:
+                await self._pause(
+                    backoff_seconds(failures, base_seconds=0.1, cap_seconds=FAILURE_CAP_SECONDS)
+                )
+            elif self._stopping.is_set():
+                return  # the ring that came with it may have sounded while this round ran
+            elif not found:
+                await self._darkroom.doorbell.wait(step.idle_seconds)
+            else:
+                # Something moved: the next step of the same order may be due now.
+                await self._darkroom.doorbell.ring()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _audit_lane(self) -> None:
+        while not self._stopping.is_set():
+            await self._pause(self._darkroom.limits.audit_seconds)
+            if self._stopping.is_set():
+                return
+            try:
+                report = await run_audit(self._darkroom.database)
+            except Exception:
+                # The alarm itself must not fall silent: the age of the last audit tells.
+                log.exception("audit failed")
+                continue
+            AUDIT_LAST.set_to_current_time()
+            AUDIT_FINDINGS.clear()
+            for finding in report.findings:
+                AUDIT_FINDINGS.labels(finding.name).set(finding.count)
+                log.error(
+                    "audit finding", question=finding.name, count=finding.count, rows=finding.rows
+                )

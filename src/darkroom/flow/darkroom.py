@@ -1,0 +1,65 @@
+"""The program as the flow sees it: everything a step may use, handed in."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from darkroom.config import Limits
+from darkroom.core.tasks import TaskClaim
+from darkroom.db.database import Database
+from darkroom.flow.leases import LeaseKeeper
+from darkroom.flow.photo_links import PhotoLinks
+from darkroom.ports.doorbell import Doorbell
+from darkroom.ports.generation import GenerationProvider, GenerationRequest, Reference
+from darkroom.ports.intake import Intake
+from darkroom.ports.payments import PaymentProvider
+from darkroom.ports.pictures import PictureFacts, Thumbnail
+from darkroom.ports.storage import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Darkroom:
+    """The joined parts. Built in `wiring`, or by a test.
+
+    Attributes:
+        generation: providers by name; a task names the one it was queued for.
+        new_tasks_go_to: the provider's name that new tasks get.
+        payments: ways to pay by name.
+        intake: opens customers' files.
+        max_generation_attempts: attempts of one photo that may cost the provider's money.
+        chat_enabled: whether stored photos also get a row for the chat.
+        base_url: how the outside reaches us, for callbacks and returns.
+    """
+
+    database: Database
+    store: ObjectStore
+    generation: Mapping[str, GenerationProvider]
+    new_tasks_go_to: str
+    payments: Mapping[str, PaymentProvider]
+    doorbell: Doorbell
+    leases: LeaseKeeper
+    intake: Intake
+    read_picture: Callable[[bytes], Awaitable[PictureFacts]]
+    make_thumbnail: Callable[[bytes], Awaitable[Thumbnail]]
+    links: PhotoLinks
+    limits: Limits
+    max_generation_attempts: int
+    chat_enabled: bool
+    base_url: str
+
+
+def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> GenerationRequest:
+    """What a provider may know about this task."""
+    return GenerationRequest(
+        task_id=task.id,
+        token=task.token,
+        prompt=task.prompt,
+        prompt_index=task.prompt_index,
+        seed=task.seed,
+        style_id=task.style_id,
+        references=references,
+    )
+
+
+def attempts_allowed(darkroom: Darkroom, forgiven: int) -> int:
+    """Attempts of one photo that may cost the provider's money; a replay forgives those before it."""
+    return darkroom.max_generation_attempts + forgiven

@@ -1,0 +1,59 @@
+"""A set whose photos are all decided is settled: its end, and what goes back, in one transaction."""
+
+from typing import Final
+
+from darkroom.core.jobs import JobClaim, claim_due_jobs, settle_job
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.rounds import work_on_each
+from darkroom.flow.tell_watchers import tell_watchers
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+
+log = get_logger("flow")
+
+MOVES_MADE: Final = (
+    "job: processing -> completed",
+    "job: processing -> partial",
+    "job: processing -> failed",
+    "job: pending -> failed",
+    "job: pending -> processing",
+    "task: queued -> failed",
+    "task: submitting -> failed",
+    "task: unknown -> failed",
+    "task: pending -> failed",
+    "task: storing -> failed",
+    "refund: new -> requested",
+)
+
+
+async def finish_due_jobs(darkroom: Darkroom) -> int:
+    """One bounded round. Returns how many jobs were claimed.
+
+    A job is due when its last task ended, and at its deadline in any case: with every doorbell off it
+    still ends. A crash leaves it due.
+    """
+    limits = darkroom.limits
+    async with darkroom.database.connection() as tx:
+        jobs = await claim_due_jobs(tx, limit=limits.batch, lease_seconds=limits.lease_seconds)
+    if not jobs:
+        return 0
+    await checkpoint("finish.claimed")
+
+    async def finish(job: JobClaim) -> None:
+        async with darkroom.database.transaction() as tx:
+            settlement = await settle_job(tx, job)
+            await checkpoint("finish.before_commit")
+        await checkpoint("finish.after_commit")
+        if settlement is not None:
+            await tell_watchers(darkroom, job.id)
+            log.info(
+                "job settled",
+                job_id=settlement.job_id,
+                status=settlement.status,
+                delivered=settlement.delivered,
+                total=settlement.total,
+                refund_minor=settlement.refund_minor,
+            )
+
+    await work_on_each("finish", darkroom.leases, "job", jobs, finish)
+    return len(jobs)

@@ -1,0 +1,168 @@
+"""Providers are asked about the tasks they have.
+
+A callback only pulls the question forward; with none at all the growing pauses finish every order.
+"""
+
+from typing import Final
+
+from darkroom.core.attempts import record_failed, record_lost, record_succeeded
+from darkroom.core.people import references_of_jobs
+from darkroom.core.tasks import (
+    TaskClaim,
+    claim_pending,
+    fail_task,
+    move_to_queued,
+    move_to_storing,
+    release,
+)
+from darkroom.db.database import Connection
+from darkroom.flow.darkroom import Darkroom, attempts_allowed, request_of
+from darkroom.flow.rounds import work_on_each
+from darkroom.kit.backoff import backoff_seconds
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+from darkroom.kit.outside import TransactionOpenError
+from darkroom.ports.generation import (
+    Again,
+    FailedThere,
+    GenerationRequest,
+    ProviderUnavailableError,
+    Ready,
+    Working,
+)
+
+log = get_logger("flow")
+
+MOVES_MADE: Final = (
+    "task: pending -> storing",
+    "task: pending -> queued",
+    "task: pending -> failed",
+)
+
+
+async def poll_due_tasks(darkroom: Darkroom) -> int:
+    """One bounded round. Returns how many tasks were claimed. A crash leaves them due again."""
+    limits = darkroom.limits
+    async with darkroom.database.connection() as tx:
+        tasks = await claim_pending(tx, limit=limits.batch, lease_seconds=limits.lease_seconds)
+    if not tasks:
+        return 0
+    await checkpoint("poll.claimed")
+    async with darkroom.database.connection() as tx:
+        references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
+
+    async def poll(task: TaskClaim) -> None:
+        await _poll(darkroom, task, request_of(task, references[task.job_id]))
+
+    await work_on_each("poll", darkroom.leases, "task", tasks, poll)
+    return len(tasks)
+
+
+async def _poll(darkroom: Darkroom, task: TaskClaim, request: GenerationRequest) -> None:
+    provider = darkroom.generation.get(task.provider)
+    if provider is None or task.kie_task_id is None:
+        log.error("provider not configured", provider=task.provider, task_id=task.id)
+        await _ask_later(darkroom, task, error="NOT_CONFIGURED")
+        return
+    await checkpoint("poll.before_call")
+    try:
+        answer = await provider.ask(request, task.kie_task_id)
+    except ProviderUnavailableError as error:
+        await _ask_later(darkroom, task, error=str(error))
+        return
+    except TransactionOpenError:
+        raise
+    except Exception as error:
+        # A broken adapter says no more about the task than silence does.
+        log.exception("ask raised", provider=task.provider, task_id=task.id)
+        await _ask_later(darkroom, task, error=type(error).__name__)
+        return
+    await checkpoint("poll.after_call")
+    async with darkroom.database.transaction() as tx:
+        await _write_answer(darkroom, tx, task, answer)
+        await checkpoint("poll.before_commit")
+    await checkpoint("poll.after_commit")
+
+
+async def _write_answer(
+    darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Working | Ready | FailedThere
+) -> None:
+    match answer:
+        case Ready(result_url, credits_used):
+            await record_succeeded(tx, task.attempt_id, result_url, credits_used)
+            await move_to_storing(tx, task, result_url=result_url)
+        case FailedThere(code, text, again, credits_used):
+            await record_failed(
+                tx, task.attempt_id, code=code, text=text, credits_used=credits_used
+            )
+            await try_again_or_fail(
+                darkroom,
+                tx,
+                task,
+                source="pending",
+                code=code,
+                text=text,
+                final=again is Again.NEVER,
+            )
+        case Working():
+            if task.status_age_seconds > darkroom.limits.pending_give_up_seconds:
+                text = "never heard of again"
+                await record_lost(tx, task.attempt_id, text)
+                await try_again_or_fail(
+                    darkroom, tx, task, source="pending", code="NEVER_DONE", text=text, final=False
+                )
+            else:
+                await release(
+                    tx,
+                    task,
+                    pause_seconds=_pause_seconds(darkroom, task),
+                    error=None,
+                    hold_doorbells=False,
+                )
+
+
+def _pause_seconds(darkroom: Darkroom, task: TaskClaim) -> float:
+    """Half the time waited so far: about eight questions for a photo of a minute."""
+    limits = darkroom.limits
+    return min(max(limits.poll_first_seconds, task.status_age_seconds / 2), limits.poll_cap_seconds)
+
+
+async def _ask_later(darkroom: Darkroom, task: TaskClaim, *, error: str) -> None:
+    """No answer says nothing about the task: keep it, and keep the pause even if a doorbell rings."""
+    pause = backoff_seconds(
+        task.attempts,
+        base_seconds=darkroom.limits.retry_base_seconds,
+        cap_seconds=darkroom.limits.retry_cap_seconds,
+    )
+    async with darkroom.database.transaction() as tx:
+        await release(tx, task, pause_seconds=pause, error=error, hold_doorbells=True)
+
+
+async def try_again_or_fail(
+    darkroom: Darkroom,
+    tx: Connection,
+    task: TaskClaim,
+    *,
+    source: str,
+    code: str,
+    text: str,
+    final: bool,
+) -> None:
+    """Another generation while attempts are left, else a dead letter. In the caller's transaction."""
+    if final or task.paid_attempts >= attempts_allowed(darkroom, task.attempts_forgiven):
+        await fail_task(
+            tx,
+            task_id=task.id,
+            job_id=task.job_id,
+            claim=task.claim,
+            source=source,
+            code=code,
+            text=text,
+        )
+        return
+    pause = backoff_seconds(
+        task.paid_attempts - 1,
+        base_seconds=darkroom.limits.retry_base_seconds,
+        cap_seconds=darkroom.limits.retry_cap_seconds,
+    )
+    await move_to_queued(tx, task, source, error=code, pause_seconds=pause)

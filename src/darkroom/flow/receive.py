@@ -1,0 +1,120 @@
+"""Messages from outside are checked and kept. Nothing is done here: a step acts later."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from darkroom.core.attempts import token_is_known
+from darkroom.core.inbox import store_message
+from darkroom.core.jobs import ring_job
+from darkroom.core.queue_messages import accept_message
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.errors import not_found, unauthorized
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+from darkroom.ports.payments import Notice, NoticeRefusedError, PaymentFact
+
+log = get_logger("flow")
+
+EXTERNAL_ID_MAX: Final = 255
+
+
+def fact_payload(fact: PaymentFact) -> dict[str, object]:
+    """A payment's fact as the inbox keeps it."""
+    return {
+        "payment_id": fact.payment_id,
+        "provider_payment_id": fact.provider_payment_id,
+        "state": fact.state.value,
+        "amount_minor": fact.price.amount_minor,
+        "currency": fact.price.currency,
+    }
+
+
+def external_id_of(text: str) -> str:
+    """An outside id in our column: itself, or its hash when it is too long."""
+    if 0 < len(text) <= EXTERNAL_ID_MAX:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+async def receive_payment_notice(
+    darkroom: Darkroom, *, provider_name: str, headers: Mapping[str, str], body: bytes
+) -> str:
+    """Keep a provider's signed notice, once. Returns the exact reply the provider wants.
+
+    When it returns, the notice survives any crash. Any number of the same notice is one row.
+
+    Raises:
+        RequestRefusedError: 404 for a provider that is off, 401 for what it did not sign.
+        DatabaseUnavailableError: not kept; the provider sends it again.
+    """
+    provider = darkroom.payments.get(provider_name)
+    if provider is None:
+        raise not_found("provider")
+    try:
+        notice: Notice = provider.verify(headers, body)
+    except NoticeRefusedError as error:
+        log.warning("payment notice refused", provider=provider_name, reason=str(error))
+        raise unauthorized() from error
+    async with darkroom.database.connection() as tx:
+        fresh = await store_message(
+            tx,
+            source=provider_name,
+            external_id=external_id_of(notice.external_id),
+            kind="payment",
+            payload=fact_payload(notice.fact),
+        )
+    await checkpoint("receive.notice_stored")
+    if fresh:
+        await darkroom.doorbell.ring()
+    return provider.notice_reply
+
+
+async def receive_generation_callback(
+    darkroom: Darkroom, *, provider_name: str, token: UUID, provider_task_id: str
+) -> None:
+    """Keep a doorbell: "look at this task". Its body is unsigned, so nothing in it is believed.
+
+    Raises:
+        RequestRefusedError: 404 for a provider that is off or a token that we never gave out:
+            nothing is stored for strangers.
+        DatabaseUnavailableError: not kept; polling finds the task without it.
+    """
+    if provider_name not in darkroom.generation:
+        raise not_found("provider")
+    async with darkroom.database.connection() as tx:
+        if not await token_is_known(tx, provider=provider_name, token=token):
+            raise not_found("task")
+        await store_message(
+            tx,
+            source=f"{provider_name}-callback",
+            external_id=external_id_of(f"{token}/{provider_task_id}"),
+            kind="generation",
+            payload={
+                "provider": provider_name,
+                "token": str(token),
+                "provider_task_id": provider_task_id,
+            },
+        )
+    await checkpoint("receive.callback_stored")
+    await darkroom.doorbell.ring()
+
+
+async def receive_queue_message(darkroom: Darkroom, *, message_id: str | None, job_id: int) -> bool:
+    """Act on a delivery of the outside queue, once: ring the job. False: it was here before.
+
+    The dedupe row commits with the effect; a crash before that leaves neither, and the redelivery acts.
+    Without a message id the message is processed: ringing twice changes nothing.
+    """
+    async with darkroom.database.transaction() as tx:
+        if message_id is not None and not await accept_message(tx, message_id):
+            log.info(
+                "[Jobs/Process] Duplicate QStash message (idempotency), skipping", job_id=job_id
+            )
+            return False
+        await checkpoint("receive.queue_accepted")
+        await ring_job(tx, job_id)
+        await checkpoint("receive.queue_before_commit")
+    await darkroom.doorbell.ring(job_id)
+    return True

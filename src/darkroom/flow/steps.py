@@ -1,0 +1,46 @@
+"""The steps in the order a payment takes them: the whole way of an order on one page."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from darkroom.flow.ask_payments import ask_silent_payments
+from darkroom.flow.collect_photos import collect_due_photos
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.finish_jobs import finish_due_jobs
+from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.settle_unknown import settle_unknown_tasks
+from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.flow.sweep import sweep
+from darkroom.flow.take_notices import take_due_notices
+
+
+class Step(NamedTuple):
+    """A bounded round that anyone may call at any time, and how often a worker looks for work.
+
+    Attributes:
+        lanes: rounds of this step that one worker runs side by side, so that one slow row does not
+            keep the next batch waiting.
+        idle_seconds: the pause when there was nothing to do; a doorbell cuts it short.
+    """
+
+    name: str
+    run: Callable[[Darkroom], Awaitable[int]]
+    lanes: int
+    idle_seconds: float
+
+
+WORK_STEPS: Final = (
+    Step("notice", take_due_notices, 1, 1),
+    Step("submit", submit_due_tasks, 2, 1),
+    Step("settle", settle_unknown_tasks, 1, 1),
+    Step("poll", poll_due_tasks, 2, 1),
+    Step("collect", collect_due_photos, 2, 1),
+    Step("finish", finish_due_jobs, 1, 1),
+)
+"""What moves an order forward."""
+
+HOUSE_STEPS: Final = (
+    Step("ask", ask_silent_payments, 1, 5),
+    Step("sweep", sweep, 1, 60),
+)
+"""What finds what was lost, and forgets what is old."""

@@ -1,0 +1,177 @@
+"""Due tasks are offered to their provider.
+
+The attempt row is committed before the call, its answer is written by attempt id after it, and only the
+move is fenced. An answer that did not come is the status `unknown`, never a second call.
+"""
+
+from typing import Final
+
+from darkroom.core.attempts import begin_calls, record_created, record_refused
+from darkroom.core.budget import note_answer, note_silence, pause_provider, take_budget
+from darkroom.core.jobs import mark_processing
+from darkroom.core.people import references_of_jobs
+from darkroom.core.tasks import (
+    TaskClaim,
+    claim_queued,
+    fail_task,
+    move_to_pending,
+    move_to_queued,
+    move_to_unknown,
+)
+from darkroom.db.database import Connection
+from darkroom.flow.darkroom import Darkroom, request_of
+from darkroom.flow.rounds import work_on_each
+from darkroom.kit.backoff import backoff_seconds
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+from darkroom.kit.outside import TransactionOpenError
+from darkroom.ports.generation import (
+    Again,
+    Created,
+    GenerationProvider,
+    GenerationRequest,
+    NoAnswer,
+    Refused,
+)
+
+log = get_logger("flow")
+
+MOVES_MADE: Final = (
+    "job: pending -> processing",
+    "task: queued -> submitting",
+    "task: submitting -> pending",
+    "task: submitting -> queued",
+    "task: submitting -> unknown",
+    "task: submitting -> failed",
+)
+
+
+async def submit_due_tasks(darkroom: Darkroom) -> int:
+    """One bounded round. Returns how many tasks were claimed.
+
+    A crash before the calls are begun costs nothing. After that, it leaves attempts without an answer:
+    `settle_unknown` goes on from there.
+    """
+    tasks: list[TaskClaim] = []
+    for name in darkroom.generation:
+        tasks += await _claim_within_budget(darkroom, name)
+    if not tasks:
+        return 0
+    await checkpoint("submit.claimed")
+    job_ids = sorted({task.job_id for task in tasks})
+    async with darkroom.database.transaction() as tx:
+        references = await references_of_jobs(tx, job_ids)
+        await mark_processing(tx, job_ids)
+        callable_now = await begin_calls(
+            tx, [(task.attempt_id, task.id, task.claim) for task in tasks]
+        )
+    await checkpoint("submit.begun")
+    ours = [task for task in tasks if task.attempt_id in callable_now]
+
+    async def submit(task: TaskClaim) -> None:
+        await _submit(darkroom, task, request_of(task, references[task.job_id]))
+
+    await work_on_each("submit", darkroom.leases, "task", ours, submit)
+    return len(tasks)
+
+
+async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskClaim]:
+    """Take what the provider's budget allows, and the tasks whose turn it is, in one transaction."""
+    limits = darkroom.limits
+    async with darkroom.database.transaction() as tx:
+        granted = await take_budget(tx, provider, wanted=limits.batch)
+        if granted == 0:
+            return []
+        return await claim_queued(
+            tx, provider=provider, limit=granted, lease_seconds=limits.lease_seconds
+        )
+
+
+async def _submit(darkroom: Darkroom, task: TaskClaim, request: GenerationRequest) -> None:
+    provider = darkroom.generation[task.provider]
+    await checkpoint("submit.before_call")
+    answer = await _call(provider, request)
+    await checkpoint("submit.after_call")
+    async with darkroom.database.transaction() as tx:
+        await _write_answer(darkroom, tx, task, answer)
+        await _write_budget(darkroom, tx, task.provider, answer)
+        await checkpoint("submit.before_commit")
+    await checkpoint("submit.after_commit")
+
+
+async def _write_budget(
+    darkroom: Darkroom, tx: Connection, provider: str, answer: Created | Refused | NoAnswer
+) -> None:
+    """What the answer says about the provider as a whole, for every process."""
+    match answer:
+        case NoAnswer():
+            await note_silence(tx, provider)
+        case Refused(code, _, Again.PAUSED):
+            # Out of credit, or shut: nobody tries until the pause is over, and no attempt is burned.
+            await pause_provider(tx, provider, seconds=darkroom.limits.paused_seconds, reason=code)
+            await note_answer(tx, provider)
+        case Refused(code, _, Again.LATER, retry_after):
+            seconds = retry_after or darkroom.limits.slowed_seconds
+            await pause_provider(tx, provider, seconds=seconds, reason=code)
+            await note_answer(tx, provider)
+        case _:
+            await note_answer(tx, provider)
+
+
+async def _call(
+    provider: GenerationProvider, request: GenerationRequest
+) -> Created | Refused | NoAnswer:
+    try:
+        return await provider.create(request)
+    except TransactionOpenError:
+        raise
+    except Exception as error:
+        # An adapter that broke while calling may have called: only `unknown` is honest.
+        log.exception("create raised", provider=provider.name, task_id=request.task_id)
+        return NoAnswer(type(error).__name__)
+
+
+async def _write_answer(
+    darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Created | Refused | NoAnswer
+) -> None:
+    limits = darkroom.limits
+    match answer:
+        case Created(provider_task_id):
+            await record_created(tx, task.attempt_id, provider_task_id)
+            provider = darkroom.generation[task.provider]
+            moved = await move_to_pending(
+                tx,
+                task,
+                kie_task_id=provider_task_id,
+                ask_in_seconds=provider.first_ask_seconds,
+            )
+        case Refused(code, text, Again.NEVER):
+            await record_refused(tx, task.attempt_id, code, text)
+            moved = await fail_task(
+                tx,
+                task_id=task.id,
+                job_id=task.job_id,
+                claim=task.claim,
+                source="submitting",
+                code=code,
+                text=text,
+            )
+        case Refused(code, text, again, retry_after):
+            await record_refused(tx, task.attempt_id, code, text)
+            pause = (
+                limits.paused_seconds
+                if again is Again.PAUSED
+                else retry_after
+                or backoff_seconds(
+                    task.attempts,
+                    base_seconds=limits.retry_base_seconds,
+                    cap_seconds=limits.retry_cap_seconds,
+                )
+            )
+            moved = await move_to_queued(tx, task, "submitting", error=code, pause_seconds=pause)
+        case NoAnswer(text):
+            provider = darkroom.generation[task.provider]
+            grace = 0 if provider.create_is_idempotent else limits.unknown_grace_seconds
+            moved = await move_to_unknown(tx, task, error=text, grace_seconds=grace)
+    if not moved:
+        log.warning("answer came after the lease was lost; kept as a fact", task_id=task.id)

@@ -1,0 +1,67 @@
+"""What is left lying is picked up or forgotten, in bounded rounds."""
+
+from darkroom.core.budget import providers_waited_for
+from darkroom.core.payments import list_idle_orders, lock_payment
+from darkroom.core.queue_messages import sweep_messages
+from darkroom.core.selfies import sweep_uploads
+from darkroom.core.sessions import sweep_sessions
+from darkroom.core.sweeping import forget_idempotency_keys
+from darkroom.db.database import DatabaseRefusedError, RowBusyError
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.take_notices import start_paid_order
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+
+log = get_logger("flow")
+
+
+async def sweep(darkroom: Darkroom) -> int:
+    """One bounded round: start paid orders that could not start, forget old message ids and keys.
+
+    Returns how many rows it touched. Safe at any time, any number of times, by anyone.
+    """
+    limits = darkroom.limits
+    started = await _start_idle_orders(darkroom)
+    await _alarm_about_missing_providers(darkroom)
+    async with darkroom.database.connection() as tx:
+        messages = await sweep_messages(
+            tx, older_than_days=limits.dedupe_days, limit=limits.sweep_batch
+        )
+        keys = await forget_idempotency_keys(
+            tx, older_than_days=limits.request_key_days, limit=limits.sweep_batch
+        )
+        uploads = await sweep_uploads(
+            tx, older_than_seconds=limits.uploads_window_seconds, limit=limits.sweep_batch
+        )
+        sessions = await sweep_sessions(tx, limit=limits.sweep_batch)
+    return started + messages + keys + sessions + uploads
+
+
+async def _start_idle_orders(darkroom: Darkroom) -> int:
+    """Paid orders whose avatar had no selfies when the money came, and has some now."""
+    async with darkroom.database.connection() as tx:
+        idle = await list_idle_orders(tx, limit=darkroom.limits.batch)
+    started = 0
+    for payment_id, provider in idle:
+        try:
+            async with darkroom.database.transaction() as tx:
+                payment = await lock_payment(tx, payment_id=payment_id, provider=provider)
+                job = None if payment is None else await start_paid_order(darkroom, tx, payment)
+                await checkpoint("sweep.before_commit")
+        except (RowBusyError, DatabaseRefusedError):
+            # One customer who is busy must not keep those behind waiting.
+            log.exception("idle order not started", payment_id=payment_id)
+            continue
+        if job is not None:
+            started += 1
+            log.info("idle order started", payment_id=payment_id, job_id=job.id)
+    return started
+
+
+async def _alarm_about_missing_providers(darkroom: Darkroom) -> None:
+    """Photos that wait for a provider nobody configured: our fault, not theirs (bugbook C18)."""
+    async with darkroom.database.connection() as tx:
+        waited_for = await providers_waited_for(tx)
+    for provider in waited_for:
+        if provider not in darkroom.generation:
+            log.error("provider not configured", provider=provider)

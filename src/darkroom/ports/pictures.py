@@ -1,0 +1,32 @@
+"""What we ask about a picture before we keep it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """Read from the bytes themselves, after decoding all of them.
+
+    Attributes:
+        extension: matches the bytes, without a dot.
+    """
+
+    content_type: str
+    extension: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small picture of a picture: the same bytes each time it is made by the same build.
+
+    Attributes:
+        extension: matches the bytes, without a dot.
+    """
+
+    data: bytes
+    content_type: str
+    extension: str
+    width: int
+    height: int

@@ -1,0 +1,99 @@
+"""Real HTTP on loopback for stand-ins, with connections that can be cut on purpose."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import uvicorn
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LEAVE_SECONDS: Final = 2
+"""Answers still under way when a stand-in leaves get so long."""
+
+Links = dict[tuple[str, int], asyncio.Transport]
+"""Open connections by the peer's address."""
+
+
+class Cut(Response):
+    """Closes the connection: with no answer, or in the middle of `whole`."""
+
+    def __init__(self, links: Links, whole: bytes = b"", media_type: str | None = None) -> None:
+        super().__init__(whole, media_type=media_type)
+        self._links = links
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send half, if there is anything, and hang up."""
+        if self.body:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            half = bytes(self.body[: len(self.body) // 2])
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+        self._links[cast("tuple[str, int]", tuple(scope["client"]))].close()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn as a guest in somebody's loop: it leaves signals alone, and leaves at once."""
+
+    def __init__(self, config: uvicorn.Config, links: Links) -> None:
+        super().__init__(config)
+        self.leaving = asyncio.Event()
+        self._links = links
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals belong to the host program."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Wait without uvicorn's ticking."""
+        await self.leaving.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Hang up on everybody: a stand-in that leaves owes no answers."""
+        del sockets
+        for server in self.servers:
+            server.close()
+        for link in list(self._links.values()):
+            link.abort()
+        await asyncio.sleep(0)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=LEAVE_SECONDS)
+
+
+@asynccontextmanager
+async def loopback(app: ASGIApp, links: Links | None = None) -> AsyncGenerator[str]:
+    """Serve an application on a free port of 127.0.0.1 and yield its address."""
+    kept: Links = {} if links is None else links
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            kept[transport.get_extra_info("peername")] = transport
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            kept.pop(self.transport.get_extra_info("peername"), None)
+            super().connection_lost(exc)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,
+        http=cast("Any", Protocol),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+    )
+    server = _Server(config, kept)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.leaving.set()
+        await serving
+        listener.close()

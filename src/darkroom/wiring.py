@@ -1,0 +1,201 @@
+"""The only place that builds and joins things. No logic."""
+
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from darkroom.adapters.doorbell import LocalDoorbell
+from darkroom.adapters.download import Downloader
+from darkroom.adapters.generation.kie import KieProvider
+from darkroom.adapters.generation.studio_provider import StudioProvider
+from darkroom.adapters.intake import ProcessIntake
+from darkroom.adapters.payments.sandbox import SandboxPayments
+from darkroom.adapters.pictures import read_picture
+from darkroom.adapters.qstash_receiver import QStashReceiver
+from darkroom.adapters.storage import Storage, open_storage
+from darkroom.adapters.telegram_init_data import TelegramInitData
+from darkroom.adapters.thumbnails import make_thumbnail
+from darkroom.config import Limits, Settings
+from darkroom.db.database import Database
+from darkroom.db.embedded import EmbeddedPostgres
+from darkroom.edges.server import ServerParts, build_server
+from darkroom.edges.worker import Worker
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.leases import LeaseKeeper
+from darkroom.flow.photo_links import PhotoLinks
+from darkroom.ports.generation import GenerationProvider
+from darkroom.ports.payments import PaymentProvider
+
+BANK_PATH: Final = "/sandbox-bank"
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
+    """The configured database, or the embedded one, started for as long as the block runs."""
+    embedded: EmbeddedPostgres | None = None
+    if settings.database_url is not None:
+        dsn = settings.database_url.get_secret_value()
+    else:
+        embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute())
+        dsn = embedded.start()
+    database = Database(
+        dsn, pool_size=settings.database_pool_size, prepare_statements=settings.database_prepare
+    )
+    try:
+        await database.open()
+        yield database
+    finally:
+        try:
+            await database.close()
+        finally:
+            if embedded is not None:
+                embedded.stop()
+
+
+def sandbox_secret(settings: Settings) -> str | None:
+    """The secret shared with the sandbox bank. Demo mode makes one and keeps it in the data folder."""
+    if settings.sandbox_secret is not None:
+        return settings.sandbox_secret.get_secret_value()
+    if settings.mode != "demo":
+        return None
+    return kept_secret(settings, "sandbox-secret")
+
+
+def link_secret(settings: Settings) -> str:
+    """The key of the photos' links. Without a shared database one is made and kept in the data folder."""
+    if settings.link_secret is not None:
+        return settings.link_secret.get_secret_value()
+    return kept_secret(settings, "link-secret")
+
+
+def photo_links(settings: Settings) -> PhotoLinks:
+    """What signs the links to photos."""
+    previous = settings.link_secret_previous
+    return PhotoLinks(
+        secret=link_secret(settings),
+        previous=None if previous is None else previous.get_secret_value(),
+        minutes=settings.link_minutes,
+    )
+
+
+def kept_secret(settings: Settings, name: str) -> str:
+    """A secret of this machine, made at first use. Of two processes that make it at once, one wins."""
+    file = settings.data_dir / name
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f"{name}.{secrets.token_hex(8)}")
+        fresh.touch(mode=0o600, exist_ok=False)
+        fresh.write_text(secrets.token_hex(16))
+        # A link appears whole or not at all: nobody reads half a secret.
+        with suppress(FileExistsError):
+            file.hardlink_to(fresh)
+        fresh.unlink()
+    return file.read_text().strip()
+
+
+def bank_url(settings: Settings) -> str:
+    """Where the sandbox bank is: this server, unless told otherwise."""
+    return settings.sandbox_url or f"http://{settings.host}:{settings.port}{BANK_PATH}"
+
+
+@asynccontextmanager
+async def open_darkroom(
+    settings: Settings, limits: Limits | None = None
+) -> AsyncGenerator[Darkroom]:
+    """Every part, joined; closed in order when the block ends. Does not migrate."""
+    limits = limits or Limits()
+    store = open_storage(settings.storage_url, settings.data_dir.absolute() / "objects")
+    generation: dict[str, GenerationProvider] = {
+        "studio": StudioProvider(store, processes=settings.studio_processes)
+    }
+    if settings.kie_api_key is not None:
+        generation["kie"] = _kie(settings, settings.kie_api_key.get_secret_value(), store)
+    intake = ProcessIntake(processes=settings.intake_processes)
+    payments: dict[str, PaymentProvider] = {}
+    secret = sandbox_secret(settings)
+    if secret is not None:
+        payments["sandbox"] = SandboxPayments(base_url=bank_url(settings), secret=secret)
+    async with open_database(settings) as database:
+        darkroom = Darkroom(
+            database=database,
+            store=store,
+            generation=generation,
+            new_tasks_go_to=settings.generation_provider,
+            payments=payments,
+            doorbell=LocalDoorbell(),
+            leases=LeaseKeeper(
+                database, lease_seconds=limits.lease_seconds, renew_seconds=limits.renew_seconds
+            ),
+            intake=intake,
+            read_picture=read_picture,
+            make_thumbnail=make_thumbnail,
+            links=photo_links(settings),
+            limits=limits,
+            max_generation_attempts=settings.max_generation_attempts,
+            chat_enabled=False,
+            base_url=settings.base_url,
+        )
+        try:
+            yield darkroom
+        finally:
+            for part in (*generation.values(), *payments.values(), intake):
+                await part.close()
+
+
+def _kie(settings: Settings, api_key: str, storage: Storage) -> KieProvider:
+    return KieProvider(
+        base_url=settings.kie_base_url,
+        api_key=api_key,
+        model=settings.kie_model,
+        callback_base_url=settings.base_url,
+        reference_link=storage.readable_link,
+        window_requests=settings.kie_window_requests,
+        window_seconds=settings.kie_window_seconds,
+        downloader=Downloader(allow_private=settings.allow_private_downloads, hosts_allowed=None),
+    )
+
+
+def build_application(
+    darkroom: Darkroom,
+    settings: Settings,
+    *,
+    worker: Worker | None,
+    mounts: Mapping[str, ASGIApp] | None = None,
+) -> FastAPI:
+    """The HTTP server over the joined parts, with a worker in the same process if one is given."""
+    receiver = None
+    if settings.qstash_current_signing_key is not None:
+        next_key = settings.qstash_next_signing_key
+        receiver = QStashReceiver(
+            current_key=settings.qstash_current_signing_key.get_secret_value(),
+            next_key="" if next_key is None else next_key.get_secret_value(),
+        )
+    secret = settings.cron_secret
+    return build_server(
+        darkroom,
+        ServerParts(
+            demo=settings.mode == "demo",
+            cron_secret=None if secret is None else secret.get_secret_value(),
+            queue_receiver=receiver,
+            identity_check=None
+            if settings.telegram_bot_token is None
+            else TelegramInitData(settings.telegram_bot_token.get_secret_value()),
+            background=None if worker is None else worker.running(),
+            mounts=mounts or {},
+        ),
+    )
+
+
+def bundled_catalog() -> str:
+    """The catalog file that ships with the program."""
+    return files("darkroom").joinpath("catalog.toml").read_text(encoding="utf-8")
+
+
+def bundled_portrait(name: str = "astronaut.png") -> bytes:
+    """An openly licensed portrait that ships with the program."""
+    return files("darkroom").joinpath("web").joinpath("portraits").joinpath(name).read_bytes()

@@ -1,0 +1,131 @@
+"""Real PostgreSQL for every test: one server a run, one migrated template, one clone a test."""
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from darkroom.adapters.intake import ProcessIntake
+from darkroom.core.audit import run_audit
+from darkroom.db.database import Database
+from darkroom.db.embedded import EmbeddedPostgres
+from darkroom.db.migrate import migrate
+from darkroom.flow.stock_catalog import stock_catalog
+from darkroom.kit.log import configure_logging
+from darkroom.wiring import bundled_catalog
+from tests.shop import Shop, open_shop
+
+configure_logging("json", level=logging.CRITICAL)
+
+
+@pytest.fixture(scope="session")
+def server() -> Generator[str]:
+    """The address of a PostgreSQL that tests may make databases on."""
+    given = os.environ.get("DATABASE_URL", "").strip()
+    if given:
+        yield given
+        return
+    # Not in pytest's folder: another run of pytest closes that one to the server's own user.
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-test-"))
+    embedded = EmbeddedPostgres(folder / "postgres")
+    dsn = embedded.start()
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        # A test kills processes, never the machine: nothing here has to survive a power cut.
+        admin.execute("ALTER SYSTEM SET fsync = off")
+        admin.execute("SELECT pg_reload_conf()")
+    try:
+        yield dsn
+    finally:
+        embedded.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _execute(server: str, statement: LiteralString, **names: str) -> None:
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(
+            SQL(statement).format(**{key: Identifier(value) for key, value in names.items()})
+        )
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Generator[str]:
+    """A migrated, stocked database to be cloned."""
+    name = f"darkroom_template_{uuid.uuid4().hex[:12]}"
+    _execute(server, "CREATE DATABASE {name}", name=name)
+
+    async def fill() -> None:
+        database = Database(make_conninfo(server, dbname=name))
+        await database.open()
+        await migrate(database)
+        await stock_catalog(database, bundled_catalog(), only_if_empty=True)
+        await database.close()
+
+    asyncio.run(fill())
+    yield name
+    _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
+
+
+@pytest.fixture
+def dsn(server: str, template: str) -> Generator[str]:
+    """A fresh database of this test."""
+    name = f"darkroom_test_{uuid.uuid4().hex[:12]}"
+    _execute(server, "CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
+    yield make_conninfo(server, dbname=name)
+    _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncGenerator[Database]:
+    """A pool on this test's database, large enough for 200 rivals to queue at."""
+    database = Database(dsn, pool_size=20)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def shop(database: Database, tmp_path: Path) -> AsyncGenerator[Shop]:
+    """The program on this test's database with scripted outsides. The audit runs at the end."""
+    async with open_shop(database, tmp_path) as shop:
+        yield shop
+        if shop.audit_at_end:
+            report = await run_audit(database)
+            assert report.clean, report.findings
+
+
+@pytest.fixture(scope="session")
+def warm_processes() -> Generator[list[ProcessPoolExecutor]]:
+    """Processes that open files, started once a run and handed from test to test."""
+    idle: list[ProcessPoolExecutor] = []
+    yield idle
+    for executor in idle:
+        executor.shutdown()
+
+
+@pytest.fixture
+def intake(warm_processes: list[ProcessPoolExecutor]) -> ProcessIntake:
+    """The real intake."""
+    return ProcessIntake(processes=1, idle=warm_processes)
+
+
+@pytest.fixture
+async def empty_database(server: str) -> AsyncGenerator[Database]:
+    """A database without a schema."""
+    name = f"darkroom_empty_{uuid.uuid4().hex[:12]}"
+    _execute(server, "CREATE DATABASE {name}", name=name)
+    database = Database(make_conninfo(server, dbname=name))
+    await database.open()
+    yield database
+    await database.close()
+    _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)

@@ -1,0 +1,188 @@
+"""Results are fetched whole, bounded, and told apart when they fail."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from darkroom.adapters.download import Downloader
+from darkroom.kit.outside import TransactionOpenError, transaction_marked
+from darkroom.ports.generation import BadResultError, LinkDeadError, ProviderUnavailableError
+from darkroom.twin.kie import KieTwin
+from darkroom.twin.kie_faults import Fault, Kind
+from darkroom.twin.loopback import loopback
+
+
+async def test_a_result_comes_whole_and_decodable(
+    downloader: Downloader, twin: KieTwin, result_url: str
+) -> None:
+    data = await downloader.fetch(result_url)
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+    assert [data] == [task.picture() for task in twin.tasks.values()]
+    assert twin.wasted == []
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_dead_link_is_said_to_be_dead(
+    downloader: Downloader, twin: KieTwin, result_url: str, status: int
+) -> None:
+    """bugbook C15: the provider's address dies, and is told apart from a provider that is down."""
+    twin.script("result", Fault(Kind.ANSWER, status))
+    with pytest.raises(LinkDeadError):
+        await downloader.fetch(result_url)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault(Kind.ANSWER, status) for status in (408, 425, 429, 500, 502, 503, 524)),
+        Fault(Kind.DROP),
+        Fault(Kind.TRUNCATED),
+    ],
+)
+async def test_a_passing_trouble_is_not_the_pictures_fault(
+    downloader: Downloader, twin: KieTwin, result_url: str, fault: Fault
+) -> None:
+    twin.script("result", fault)
+    with pytest.raises(ProviderUnavailableError):
+        await downloader.fetch(result_url)
+    assert await downloader.fetch(result_url)
+
+
+@pytest.mark.parametrize("status", [204, 206, 400, 401, 451])
+async def test_any_other_answer_is_no_picture(
+    downloader: Downloader, twin: KieTwin, result_url: str, status: int
+) -> None:
+    twin.script("result", Fault(Kind.ANSWER, status))
+    with pytest.raises(BadResultError):
+        await downloader.fetch(result_url)
+
+
+@pytest.mark.parametrize("kind", [Kind.HANG, Kind.DRIP])
+async def test_neither_silence_nor_a_drip_outlasts_the_deadline(
+    twin: KieTwin, result_url: str, kind: Kind
+) -> None:
+    """bugbook C23: one slow answer costs its own time limit and no more."""
+    twin.script("result", Fault(kind))
+    hasty = Downloader(allow_private=True, hosts_allowed=None, timeout_seconds=0.2)
+    with pytest.raises(ProviderUnavailableError, match="TimeoutError"):
+        await hasty.fetch(result_url)
+
+
+async def test_a_page_instead_of_a_picture_is_refused(
+    downloader: Downloader, twin: KieTwin, result_url: str
+) -> None:
+    twin.script("result", Fault(Kind.NOT_A_PICTURE))
+    with pytest.raises(BadResultError):
+        await downloader.fetch(result_url)
+
+
+async def test_a_picture_larger_than_the_limit_is_refused(result_url: str) -> None:
+    small = Downloader(allow_private=True, hosts_allowed=None, max_bytes=100, timeout_seconds=5)
+    with pytest.raises(BadResultError, match="too large"):
+        await small.fetch(result_url)
+
+
+async def test_a_picture_of_exactly_the_limit_passes(twin: KieTwin, result_url: str) -> None:
+    (task,) = twin.tasks.values()
+    exact = Downloader(
+        allow_private=True,
+        hosts_allowed=None,
+        max_bytes=len(task.picture()),
+        timeout_seconds=5,
+    )
+    assert await exact.fetch(result_url) == task.picture()
+
+
+async def test_a_body_without_end_or_length_is_counted_while_it_comes() -> None:
+    sent_bytes = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent_bytes
+        for _ in range(10_000):
+            sent_bytes += 65_536
+            yield b"\0" * 65_536
+            await asyncio.sleep(0)
+
+    async def serve(_request: Request) -> Response:
+        return StreamingResponse(endless(), media_type="image/png")
+
+    downloader = Downloader(
+        allow_private=True, hosts_allowed=None, max_bytes=1_000_000, timeout_seconds=20
+    )
+    async with loopback(Starlette(routes=[Route("/a.png", serve)])) as base_url:
+        with pytest.raises(BadResultError, match="too large"):
+            await downloader.fetch(f"{base_url}/a.png")
+    assert sent_bytes < 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "accepted"),
+    [
+        ({"content-type": "image/png"}, b"x", True),
+        ({"content-type": "IMAGE/JPEG; q=1"}, b"x", True),
+        ({"content-type": "application/octet-stream"}, b"x", True),
+        ({"content-type": "binary/octet-stream"}, b"x", True),
+        ({"content-type": "application/json"}, b"x", False),
+        ({"content-type": "text/html; image/png"}, b"x", False),
+        ({}, b"x", False),
+        ({"content-type": "image/png"}, b"", False),
+        ({"content-type": "image/png", "content-encoding": "gzip"}, b"x", False),
+    ],
+)
+async def test_only_unpacked_pictures_with_a_pictures_type_are_taken(
+    downloader: Downloader, headers: dict[str, str], body: bytes, *, accepted: bool
+) -> None:
+    async def serve(_request: Request) -> Response:
+        return Response(body, headers=headers)
+
+    async with loopback(Starlette(routes=[Route("/a", serve)])) as base_url:
+        if accepted:
+            assert await downloader.fetch(f"{base_url}/a") == body
+        else:
+            with pytest.raises(BadResultError):
+                await downloader.fetch(f"{base_url}/a")
+
+
+async def test_a_redirects_cookie_goes_nowhere(downloader: Downloader) -> None:
+    seen: list[str | None] = []
+
+    async def first(_request: Request) -> Response:
+        answer = RedirectResponse("/second")
+        answer.set_cookie("a", "b")
+        return answer
+
+    async def second(request: Request) -> Response:
+        seen.append(request.headers.get("cookie"))
+        return Response(b"x", media_type="image/png")
+
+    app = Starlette(routes=[Route("/first", first), Route("/second", second)])
+    async with loopback(app) as base_url:
+        assert await downloader.fetch(f"{base_url}/first") == b"x"
+    assert seen == [None]
+
+
+async def test_proxies_of_the_environment_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, result_url: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    fresh = Downloader(allow_private=True, hosts_allowed=None, timeout_seconds=5)
+    assert await fresh.fetch(result_url)
+
+
+async def test_nothing_is_fetched_inside_a_transaction(
+    downloader: Downloader, twin: KieTwin, result_url: str
+) -> None:
+    with transaction_marked(), pytest.raises(TransactionOpenError):
+        await downloader.fetch(result_url)
+    assert twin.requests["result"] == 0

@@ -1,0 +1,37 @@
+"""A real worker process over a test's database, which kills itself at a named checkpoint.
+
+Run by the tests as `python -m tests.crash.killed_worker DSN FOLDER CHECKPOINT`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from darkroom.config import Limits
+from darkroom.db.database import Database
+from darkroom.edges.worker import Worker
+from darkroom.kit.checkpoint import checkpoints_handled_by
+from tests.scripted import ScriptedProvider
+from tests.shop import open_shop
+
+
+async def _main(dsn: str, folder: str, name: str) -> None:
+    async def at(passed: str) -> None:
+        if passed == name:
+            # What the provider would bill is known to the test by this file, whoever dies.
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    database = Database(dsn)
+    await database.open()
+    provider = ScriptedProvider()
+    async with open_shop(database, Path(folder), limits=Limits(), provider=provider) as shop:
+        sys.stdout.write("working\n")
+        sys.stdout.flush()
+        with checkpoints_handled_by(at):
+            await Worker(shop.darkroom).run_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:4]))

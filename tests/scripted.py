@@ -1,0 +1,208 @@
+"""Outsides that answer as a test tells them: at the ports, where no protocol matters."""
+
+import hashlib
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from PIL import Image
+
+from darkroom.kit.outside import assert_no_transaction
+from darkroom.ports.generation import (
+    Adoption,
+    Created,
+    FailedThere,
+    GenerationRequest,
+    NoAnswer,
+    Ready,
+    Refused,
+    Working,
+)
+from darkroom.ports.intake import Measures, RefusalCode, Selfie
+from darkroom.ports.money import Money
+from darkroom.ports.payments import (
+    Checkout,
+    Notice,
+    NoticeRefusedError,
+    PaidState,
+    PaymentFact,
+    PaymentProviderUnavailableError,
+    PaymentRequest,
+)
+
+Answer = Created | Refused | NoAnswer
+
+
+def picture_of(task_id: int, size: tuple[int, int] = (48, 64)) -> bytes:
+    """A small JPEG that differs by task."""
+    colour = hashlib.sha256(str(task_id).encode()).digest()[:3]
+    out = io.BytesIO()
+    Image.new("RGB", size, (colour[0], colour[1], colour[2])).save(out, "JPEG")
+    return out.getvalue()
+
+
+@dataclass
+class ScriptedProvider:
+    """A generation provider without idempotency, as kie.ai is.
+
+    `on_create`, `on_ask`, `on_fetch` replace an answer; they get the request and may return, raise or wait.
+    `created` holds every task the provider would bill, by its id.
+    """
+
+    name: str = "scripted"
+    create_is_idempotent: bool = False
+    call_seconds: float = 5
+    fetch_seconds: float = 5
+    first_ask_seconds: float = 0
+    window_requests: int | None = None
+    window_seconds: float = 10
+    created: dict[str, GenerationRequest] = field(default_factory=dict[str, GenerationRequest])
+    on_create: Callable[[GenerationRequest], Awaitable[Answer | None]] | None = None
+    on_ask: (
+        Callable[[GenerationRequest], Awaitable[Working | Ready | FailedThere | None]] | None
+    ) = None
+    on_fetch: Callable[[GenerationRequest], Awaitable[bytes | None]] | None = None
+
+    def make(self, request: GenerationRequest) -> Created:
+        """A task is made there, whoever hears of it."""
+        task_id = f"task-{len(self.created) + 1}"
+        self.created[task_id] = request
+        return Created(task_id)
+
+    async def create(self, request: GenerationRequest) -> Answer:
+        assert_no_transaction("scripted.create")
+        if self.on_create is not None:
+            answer = await self.on_create(request)
+            if answer is not None:
+                return answer
+        return self.make(request)
+
+    async def ask(
+        self, request: GenerationRequest, provider_task_id: str
+    ) -> Working | Ready | FailedThere:
+        assert_no_transaction("scripted.ask")
+        if self.on_ask is not None:
+            answer = await self.on_ask(request)
+            if answer is not None:
+                return answer
+        return Ready(f"https://results.example/{provider_task_id}", 1.0)
+
+    async def fetch(
+        self, request: GenerationRequest, provider_task_id: str, result_url: str
+    ) -> bytes:
+        assert_no_transaction("scripted.fetch")
+        del provider_task_id, result_url
+        if self.on_fetch is not None:
+            data = await self.on_fetch(request)
+            if data is not None:
+                return data
+        return picture_of(request.task_id)
+
+    async def whose(self, provider_task_id: str) -> Adoption | None:
+        request = self.created.get(provider_task_id)
+        return None if request is None else Adoption(provider_task_id, request.token)
+
+    async def close(self) -> None:
+        return None
+
+    def token_of(self, provider_task_id: str) -> UUID:
+        """The token a task was made with."""
+        return self.created[provider_task_id].token
+
+
+@dataclass
+class ScriptedIntake:
+    """Takes every file for a good selfie, as it is; `answers` says otherwise for some."""
+
+    answers: dict[bytes, Selfie | RefusalCode] = field(
+        default_factory=dict[bytes, Selfie | RefusalCode]
+    )
+    looked_at: int = 0
+
+    async def look(self, read: Callable[[], bytes]) -> Selfie | RefusalCode:
+        assert_no_transaction("intake.look")
+        self.looked_at += 1
+        data = read()
+        return self.answers.get(data) or scripted_selfie(data)
+
+    async def warm(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+def scripted_selfie(data: bytes, *, dhash: int | None = None) -> Selfie:
+    """A good selfie made of these bytes; its 64 bits are far from those of other bytes."""
+    far = int.from_bytes(hashlib.sha256(data).digest()[:8], "big", signed=True)
+    return Selfie(
+        data=data,
+        width=48,
+        height=64,
+        dhash=far if dhash is None else dhash,
+        warnings=(),
+        severe=(),
+        measures=Measures(1, 300.0, 0.1, 0.5, 0.0),
+    )
+
+
+@dataclass
+class ScriptedBank:
+    """A payment provider whose answers a test sets."""
+
+    name: str = "bank"
+    currency: str = "RUB"
+    notice_reply: str = "OK"
+    facts: dict[int, PaymentFact] = field(default_factory=dict[int, PaymentFact])
+    keys: list[str] = field(default_factory=list[str])
+    silent: bool = False
+
+    async def create(self, request: PaymentRequest) -> Checkout:
+        assert_no_transaction("bank.create")
+        self.keys.append(request.key)
+        self.facts.setdefault(
+            request.payment_id,
+            PaymentFact(
+                request.payment_id, f"pay-{request.payment_id}", PaidState.WAITING, request.price
+            ),
+        )
+        if self.silent:
+            raise PaymentProviderUnavailableError("no answer")
+        return Checkout(f"pay-{request.payment_id}", f"https://bank.example/{request.payment_id}")
+
+    async def ask(self, payment_id: int, provider_payment_id: str | None) -> PaymentFact | None:
+        assert_no_transaction("bank.ask")
+        del provider_payment_id
+        if self.silent:
+            raise PaymentProviderUnavailableError("no answer")
+        return self.facts.get(payment_id)
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> Notice:
+        if headers.get("signed") != "yes":
+            raise NoticeRefusedError("unsigned")
+        payment_id, state, event_id = body.decode().split()
+        known = self.facts[int(payment_id)]
+        fact = PaymentFact(
+            known.payment_id, known.provider_payment_id, PaidState(state), known.price
+        )
+        return Notice(event_id, fact)
+
+    async def close(self) -> None:
+        return None
+
+    def closes_what_waits(self) -> None:
+        """Nobody will pay what was not paid by now."""
+        for payment_id, fact in self.facts.items():
+            if fact.state is PaidState.WAITING:
+                self.facts[payment_id] = replace(fact, state=PaidState.CANCELED)
+
+    def pays(self, payment_id: int) -> None:
+        """The customer paid; nobody has told us."""
+        known = self.facts[payment_id]
+        self.facts[payment_id] = PaymentFact(
+            known.payment_id,
+            known.provider_payment_id,
+            PaidState.PAID,
+            Money(known.price.amount_minor, known.price.currency),
+        )
