@@ -69,7 +69,7 @@ class Shop:
     provider: ScriptedProvider
     bank: ScriptedBank
     audit_at_end: bool = True
-    _offset_seconds: float = 0
+    offset_seconds: float = 0
     _next_telegram: int = field(default=1000)
 
     async def customer(self, telegram_user_id: int | None = None) -> Customer:
@@ -156,12 +156,12 @@ class Shop:
 
     async def advance(self, seconds: float) -> None:
         """Move the database's clock."""
-        self._offset_seconds += seconds
+        self.offset_seconds += seconds
         statement = SQL(
             "CREATE OR REPLACE FUNCTION darkroom_now() RETURNS TIMESTAMPTZ "
             "LANGUAGE sql VOLATILE PARALLEL SAFE "
             "AS $$ SELECT clock_timestamp() + make_interval(secs => {}) $$"
-        ).format(Literal(self._offset_seconds))
+        ).format(Literal(self.offset_seconds))
         async with self.database.connection() as tx:
             await tx.execute(statement)
 
@@ -212,11 +212,12 @@ async def open_shop(
     limits: Limits | None = None,
     provider: GenerationProvider | None = None,
     intake: Intake | None = None,
+    bank: ScriptedBank | None = None,
     chat_enabled: bool = False,
 ) -> AsyncGenerator[Shop]:
     """Join a Darkroom over scripted outsides; `provider` takes the scripted one's place."""
-    scripted = ScriptedProvider()
-    bank = ScriptedBank()
+    scripted = provider if isinstance(provider, ScriptedProvider) else ScriptedProvider()
+    bank = bank or ScriptedBank()
     limits = limits or Limits()
     chosen: GenerationProvider = provider or scripted
     leases = LeaseKeeper(

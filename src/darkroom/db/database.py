@@ -1,8 +1,10 @@
 """The pool, transactions, and what to do when the database is not there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -11,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from darkroom.kit.backoff import backoff_seconds
+from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.outside import transaction_marked
 
 T = TypeVar("T")
@@ -21,6 +24,8 @@ CONNECT_SECONDS: Final = 5
 USE_SECONDS: Final = 20
 """The longest one use of a connection may take: a server that hangs with its sockets open answers nobody.
 Work of ours takes milliseconds; what legitimately takes longer says so."""
+CUT_SECONDS: Final = 1
+"""After its limit a use is cut, and notices within a turn of the loop; whatever does not is cancelled then."""
 SESSION_LIMITS: Final = (
     "SELECT set_config('lock_timeout', '5s', FALSE), set_config('statement_timeout', '15s', FALSE), "
     "set_config('idle_in_transaction_session_timeout', '30s', FALSE)"
@@ -72,6 +77,29 @@ _USELESS: Final = (
 
 async def _limit_session(connection: Connection) -> None:
     await connection.execute(SESSION_LIMITS)
+
+
+@contextmanager
+def _cut_at(connection: Connection, ends_at: float, limit: asyncio.Timeout) -> Generator[None]:
+    """At the limit the socket is cut, before anything is cancelled.
+
+    Cancelled while it waits for the server, psycopg first asks that server, over a new connection, to stop,
+    and gives it ten seconds: a network that hangs would hold a lease's renewal for longer than the lease.
+    What the server is still doing for us ends by its own limits.
+    """
+
+    def cut() -> None:
+        if not connection.closed:
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+    if not limit.expired():
+        limit.reschedule(ends_at + CUT_SECONDS)
+    cutting = asyncio.get_running_loop().call_at(ends_at, cut)
+    try:
+        yield
+    finally:
+        cutting.cancel()
 
 
 class Database:
@@ -128,12 +156,15 @@ class Database:
             RowBusyError: a lock was not given in time.
             DatabaseRefusedError: a constraint or trigger refused the statement.
         """
-        limit = asyncio.timeout(timeout_seconds)
+        ends_at = asyncio.get_running_loop().time() + timeout_seconds
+        limit = asyncio.timeout_at(ends_at)
         try:
             async with limit, self._pool.connection() as connection:
-                with transaction_marked():
+                with transaction_marked(), _cut_at(connection, ends_at, limit):
                     try:
                         yield connection
+                        # Here an answer may get lost: the server has committed, the caller does not know.
+                        await checkpoint("database.done")
                     except _USELESS:
                         # Healthy to look at and good for nothing: it must not go back to the pool.
                         await connection.close()
@@ -175,6 +206,7 @@ class Database:
                 # Behind a pooler a session is anybody's: the limits are this transaction's own.
                 await connection.execute(TRANSACTION_LIMITS)
             yield connection
+            await checkpoint("database.before_commit")
 
     async def settle(
         self,

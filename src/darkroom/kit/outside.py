@@ -8,6 +8,8 @@ from contextvars import ContextVar
 
 from prometheus_client import Counter, Histogram
 
+from darkroom.kit.checkpoint import checkpoint
+
 _transaction_open: ContextVar[bool] = ContextVar("transaction_open", default=False)
 
 CALL_SECONDS = Histogram(
@@ -49,7 +51,7 @@ def assert_no_transaction(call: str) -> None:
 
 @asynccontextmanager
 async def outside_call(call: str, *, timeout_seconds: float) -> AsyncGenerator[None]:
-    """Run one call to the outside under its name and its time limit.
+    """Run one call to the outside under its name and its time limit, between two checkpoints of that name.
 
     Raises:
         TransactionOpenError: a transaction is open.
@@ -59,7 +61,9 @@ async def outside_call(call: str, *, timeout_seconds: float) -> AsyncGenerator[N
     began = time.monotonic()
     try:
         async with asyncio.timeout(timeout_seconds):
+            await checkpoint(f"outside.{call}.before")
             yield
+            await checkpoint(f"outside.{call}.after")
     except Exception as error:
         CALL_ERRORS.labels(call, type(error).__name__).inc()
         raise

@@ -1,0 +1,355 @@
+"""One day at a shop: every door and every step, told so that whoever gets no answer asks again."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4
+
+from darkroom.core.jobs import StartedJob
+from darkroom.core.tasks import fail_task
+from darkroom.flow.add_selfie import add_selfie
+from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.grant_photos import grant_photos
+from darkroom.flow.hand_out_photos import find_photo_file
+from darkroom.flow.make_avatar import AvatarRequest, call_avatar, make_avatar
+from darkroom.flow.order_photos import OrderRequest, order_photos
+from darkroom.flow.place_dev_order import place_dev_order
+from darkroom.flow.prepare import prepare
+from darkroom.flow.read_avatars import read_avatars, read_selfie_image, read_selfies
+from darkroom.flow.read_back import know_user, read_job, read_payment, read_photos
+from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.remove import remove_avatar, remove_selfie
+from darkroom.flow.replay_letters import read_dead_letters, replay_letters
+from darkroom.flow.sign_in import know_person, sign_in, sign_out, whose_session
+from darkroom.flow.start_generation import start_generation
+from darkroom.flow.stock_catalog import export_catalog
+from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.flow.take_notices import take_due_notices
+from darkroom.flow.watch_jobs import JobWatch
+from darkroom.flow.zip_photos import zip_photos
+from darkroom.ports.generation import (
+    Again,
+    FailedThere,
+    GenerationRequest,
+    LinkDeadError,
+    NoAnswer,
+    ProviderUnavailableError,
+    Refused,
+    Working,
+)
+from darkroom.ports.identity import Person
+from darkroom.wiring import bundled_catalog
+from tests.crash.vanishing import Crash, World
+from tests.scripted import picture_of
+from tests.shop import Customer, Shop
+
+SPARE = "SELECT max(id) FROM avatars WHERE name = 'Spare'"
+
+
+def tell(world: World, crash: Crash) -> None:
+    """The whole day, with one crash in it. On return nothing is due any more."""
+    unreliable = _Unreliable(world)
+    world.provider.on_create = unreliable.create
+    world.provider.on_ask = unreliable.ask
+    world.provider.on_fetch = unreliable.fetch
+    customer = world.insist(lambda shop: shop.customer())
+    world.insist(lambda shop: shop.paid(customer))
+    world.crash = crash
+    world.insist(lambda shop: prepare(shop.darkroom, bundled_catalog()))
+    _come_and_go(world)
+    _spare_avatar(world, customer)
+    _paid_by_notice(world, customer)
+    _started_by_hand(world, customer)
+    _granted_and_replayed(world)
+    _called_back(world)
+    _end_of_day(world)
+    _looked_at(world, customer)
+
+
+class _Unreliable:
+    """A provider on a bad day: each thing that may go wrong does so once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._creations = 0
+        self._asks = 0
+        self._fetches = 0
+
+    async def create(self, request: GenerationRequest) -> NoAnswer | Refused | None:
+        """The first task is made and nobody hears of it; the second wish is refused for now."""
+        self._creations += 1
+        if self._creations == 1:
+            self._world.provider.make(request)
+            return NoAnswer("timeout")
+        if self._creations == 2:
+            return Refused("429", "too many", Again.LATER, 1)
+        return None
+
+    async def ask(self, _request: GenerationRequest) -> FailedThere | Working | None:
+        """The first task that is asked about has failed there, the second is not done, the third unanswered."""
+        self._asks += 1
+        if self._asks == 1:
+            return FailedThere("500", "upstream", Again.LATER)
+        if self._asks == 3:
+            raise ProviderUnavailableError("503")
+        return Working() if self._asks == 2 else None
+
+    async def fetch(self, _request: GenerationRequest) -> bytes | None:
+        """The first link is dead, the second picture is not given out now; downloads outlive a renewal."""
+        self._fetches += 1
+        number = self._fetches
+        await self._world.shop.darkroom.leases.renew()
+        if number == 1:
+            raise LinkDeadError
+        if number == 2:
+            raise ProviderUnavailableError("503")
+        return None
+
+
+def _come_and_go(world: World) -> None:
+    """Somebody signs in and out, and a developer tries the door."""
+    person = Person(telegram_user_id=77, locale="en")
+
+    async def visit(shop: Shop) -> None:
+        await know_person(shop.darkroom, person)
+        session = await sign_in(shop.darkroom, person)
+        assert await whose_session(shop.darkroom, session.token) == session.user_id
+        await sign_out(shop.darkroom, session.token)
+
+    async def try_it(shop: Shop) -> None:
+        await place_dev_order(
+            shop.darkroom,
+            telegram_user_id=78,
+            avatar_id=456,
+            tier_id=None,
+            selfie=picture_of(-456),
+        )
+
+    world.insist(visit)
+    world.insist(try_it)
+
+
+def _spare_avatar(world: World, customer: Customer) -> None:
+    """A second avatar comes, gets a selfie, and goes."""
+    wish = AvatarRequest(customer.user_id, "Spare", idempotency_key="spare", request_id=uuid4())
+    world.insist(lambda shop: make_avatar(shop.darkroom, wish))
+    avatar_id = world.insist(lambda shop: shop.value(SPARE))
+    world.insist(
+        lambda shop: call_avatar(
+            shop.darkroom, user_id=customer.user_id, avatar_id=avatar_id, name="Spare"
+        )
+    )
+    selfie_id = 0
+    for picture in (picture_of(-99), picture_of(-98)):
+        selfie_id = world.insist(_adding(avatar_id, picture))
+    world.insist(
+        lambda shop: _gone(
+            remove_selfie(
+                shop.darkroom, user_id=customer.user_id, avatar_id=avatar_id, selfie_id=selfie_id
+            )
+        )
+    )
+    world.insist(
+        lambda shop: remove_avatar(shop.darkroom, user_id=customer.user_id, avatar_id=avatar_id)
+    )
+    there = world.insist(
+        lambda shop: shop.rows(
+            "SELECT (SELECT count(*) FROM avatars WHERE user_id = %s) AS avatars, "
+            "(SELECT count(*) FROM avatars WHERE user_id = %s AND deleted_at IS NULL) AS live, "
+            "(SELECT count(*) FROM reference_photos WHERE avatar_id = %s) AS selfies, "
+            "(SELECT count(*) FROM reference_photos "
+            "WHERE avatar_id = %s AND deleted_at IS NULL) AS live_selfies",
+            *(customer.user_id, customer.user_id, avatar_id, avatar_id),
+        )
+    )
+    assert there == [{"avatars": 2, "live": 1, "selfies": 2, "live_selfies": 1}], there
+
+
+def _adding(avatar_id: int, picture: bytes) -> Callable[[Shop], Awaitable[int]]:
+    async def add(shop: Shop) -> int:
+        return await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture)
+
+    return add
+
+
+def _order(world: World, customer: Customer, *, style: str, key: str) -> int:
+    """An order whose customer presses the button until there is an answer; the payment's id."""
+    request_id = uuid4()
+
+    async def press(shop: Shop) -> int:
+        payment = await order_photos(
+            shop.darkroom,
+            OrderRequest(
+                user_id=customer.user_id,
+                tier_id="starter",
+                provider="bank",
+                avatar_id=customer.avatar_id,
+                style_id=style,
+                idempotency_key=key,
+                request_id=request_id,
+            ),
+        )
+        return payment.id
+
+    return world.insist(press)
+
+
+def _paid_by_notice(world: World, customer: Customer) -> None:
+    """An order that the bank's notice starts; the bank repeats it until it hears OK."""
+    payment_id = _order(world, customer, style="signature", key="first")
+    world.bank.pays(payment_id)
+    assert world.insist(lambda shop: shop.notify(payment_id)) == "OK"
+    world.attempt(lambda shop: take_due_notices(shop.darkroom))
+    world.attempt(lambda shop: shop.round())
+
+
+def _started_by_hand(world: World, customer: Customer) -> None:
+    """A payment without an order, a customer who starts the set, a queue that delivers twice."""
+
+    async def start_twice(shop: Shop) -> list[StartedJob | BaseException]:
+        both = await asyncio.gather(
+            *(shop.start(customer, style="creative") for _ in range(2)), return_exceptions=True
+        )
+        for one in both:
+            if not isinstance(one, StartedJob | RequestRefusedError):
+                raise one
+        return both
+
+    started = world.insist(start_twice)
+    refusals = {one.code for one in started if isinstance(one, RequestRefusedError)}
+    assert refusals == {"PAYMENT_CONSUMED"}, started
+    world.attempt(lambda shop: submit_due_tasks(shop.darkroom))
+    job_id = world.insist(lambda shop: shop.value("SELECT max(id) FROM generation_jobs"))
+    for _ in range(2):
+        world.insist(
+            lambda shop: receive_queue_message(shop.darkroom, message_id="m", job_id=job_id)
+        )
+
+
+def _granted_and_replayed(world: World) -> None:
+    """A free set whose first photo becomes a dead letter, and an operator who gives it another try."""
+    customer = world.insist(lambda shop: shop.customer())
+    wish = world.shop.request(customer, key="granted")
+    grant_id = uuid4()
+
+    async def grant(shop: Shop) -> StartedJob:
+        await grant_photos(
+            shop.darkroom, user_id=customer.user_id, tier_id="starter", request_id=grant_id
+        )
+        return await start_generation(shop.darkroom, wish)
+
+    job = world.insist(grant)
+
+    async def fail_first(shop: Shop) -> int:
+        async with shop.database.transaction() as tx:
+            task = await (
+                await tx.execute(
+                    "SELECT id, claim FROM kie_tasks WHERE job_id = %s ORDER BY id LIMIT 1",
+                    [job.id],
+                )
+            ).fetchone()
+            assert task is not None
+            await fail_task(
+                tx,
+                task_id=task[0],
+                job_id=job.id,
+                claim=task[1],
+                source="queued",
+                code="X",
+                text="x",
+            )
+        return int(await shop.value("SELECT max(id) FROM generation_dead_letter_queue"))
+
+    letter_id = world.insist(fail_first)
+    world.insist(lambda shop: replay_letters(shop.darkroom, letter_id, provider=None))
+
+
+def _called_back(world: World) -> None:
+    """The provider calls back about the first two tasks it ever made: one of them nobody had heard of."""
+
+    def ring(provider_task_id: str, token: UUID) -> None:
+        world.insist(
+            lambda shop: receive_generation_callback(
+                shop.darkroom,
+                provider_name="scripted",
+                token=token,
+                provider_task_id=provider_task_id,
+            )
+        )
+
+    for orphan, request in list(world.provider.created.items())[:2]:
+        ring(orphan, request.token)
+        # Before its own records know of it, for all we can tell: looked at again later.
+        ring("task-of-a-stranger", request.token)
+
+
+def _end_of_day(world: World) -> None:
+    """A new process; a customer whose bank is silent, one whose paid order nobody started; then time passes."""
+    world.restart()
+    silent = world.insist(lambda shop: shop.customer())
+    world.bank.pays(_order(world, silent, style="lifestyle", key="silent"))
+    idle = world.insist(lambda shop: shop.customer())
+    idle_id = _order(world, idle, style="professional", key="idle")
+    world.insist(
+        lambda shop: shop.rows(
+            "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now() "
+            "WHERE id = %s AND status = 'pending' RETURNING id",
+            idle_id,
+        )
+    )
+    for _ in range(3):
+        world.attempt(lambda shop: shop.drain())
+    world.insist(lambda shop: shop.advance(11))
+    world.insist(lambda shop: shop.drain())
+
+
+async def _gone(work: Awaitable[None]) -> None:
+    """A wish that was fulfilled without a word is refused when it is repeated: it is not there any more."""
+    with contextlib.suppress(RequestRefusedError):
+        await work
+
+
+def _looked_at(world: World, customer: Customer) -> None:
+    """The photos are there: everybody looks at everything. Whoever crashes here disturbs nobody."""
+    who = {"user_id": customer.user_id}
+
+    async def look_at_orders(shop: Shop) -> None:
+        await know_user(shop.darkroom, customer.telegram_user_id)
+        for row in await shop.rows(
+            "SELECT id, payment_id FROM generation_jobs WHERE user_id = %s", customer.user_id
+        ):
+            await read_payment(shop.darkroom, **who, payment_id=row["payment_id"])
+            await read_job(shop.darkroom, **who, job_id=row["id"])
+            archive = await zip_photos(shop.darkroom, **who, job_id=row["id"])
+            assert [piece async for piece in archive.read()]
+            await _watch_to_the_end(JobWatch(shop.darkroom), customer.user_id, row["id"])
+
+    async def look_at_avatar(shop: Shop) -> None:
+        avatar = {**who, "avatar_id": customer.avatar_id}
+        await read_avatars(shop.darkroom, **who)
+        selfies = await read_selfies(shop.darkroom, **avatar)
+        await read_selfie_image(shop.darkroom, **avatar, selfie_id=selfies[0].selfie.id)
+        photos = await read_photos(shop.darkroom, **avatar, before_id=None, limit=1)
+        file = await find_photo_file(shop.darkroom, **who, photo_id=photos[0].id, variant="full")
+        pieces = [piece async for piece in await file.read(0, file.size_bytes)]
+        assert hashlib.sha256(b"".join(pieces)).hexdigest() == file.sha256
+
+    async def look_as_an_operator(shop: Shop) -> None:
+        assert await read_dead_letters(shop.darkroom) == []
+        assert await export_catalog(shop.database)
+
+    for look in (look_at_orders, look_at_avatar, look_as_an_operator):
+        world.insist(look)
+
+
+async def _watch_to_the_end(watch: JobWatch, user_id: int, job_id: int) -> None:
+    stream = await watch.watch(user_id=user_id, job_id=job_id, seen=None)
+    assert stream is not None
+    try:
+        async for change in stream:
+            if change is not None and change.kind == "end":
+                return
+    finally:
+        await stream.aclose()
+        await watch.stop()

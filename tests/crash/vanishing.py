@@ -1,0 +1,194 @@
+"""A process of ours that can vanish in the middle: no `finally`, no rollback, no word to the server.
+
+Each process has an event loop of its own. To vanish is to stop that loop for good: every task in it stands
+still where it was, with its locks, leases and connections. Then the server drops the connections, as it does
+with those of a machine that died, and the next process begins with nothing of this one's memory.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from darkroom.db.database import Database, DatabaseUnavailableError
+from darkroom.kit.checkpoint import checkpoints_handled_by
+from tests.crash.places import BEFORE_COMMIT, DONE, Form, Place, site_of_caller
+from tests.scripted import ScriptedBank, ScriptedProvider
+from tests.shop import Shop, open_shop
+
+T = TypeVar("T")
+STEP_SECONDS: Final = 60
+"""A step of a story that takes longer hangs."""
+
+
+class VanishedError(Exception):
+    """The process is gone; what it was doing will never be known to it."""
+
+
+class Crash:
+    """What strikes once, at the `visit`-th time that a place is passed."""
+
+    def __init__(self, place: Place | None, visit: int = 1) -> None:
+        self.place = place
+        self.happened = False
+        self._visits_left = visit
+
+    def strikes(self, name: str) -> bool:
+        """Whether it is now. Counts the visit."""
+        if self.place is None or self.happened or name != self.place.checkpoint:
+            return False
+        if name in (BEFORE_COMMIT, DONE) and site_of_caller() != self.place.site:
+            return False
+        self._visits_left -= 1
+        self.happened = self._visits_left == 0
+        return self.happened
+
+
+class Process:
+    """One process: a loop, a pool, a Darkroom. The outsides are not its own."""
+
+    def __init__(self, world: "World") -> None:
+        self._loop = asyncio.new_event_loop()
+        self._stack = AsyncExitStack()
+        self._gone = False
+        self._world = world
+        self.shop = self._loop.run_until_complete(self._open())
+
+    async def _open(self) -> Shop:
+        database = Database(self._world.dsn, pool_size=8)
+        await database.open()
+        self._stack.push_async_callback(database.close)
+        shop = await self._stack.enter_async_context(
+            open_shop(
+                database, self._world.folder, provider=self._world.provider, bank=self._world.bank
+            )
+        )
+        shop.offset_seconds = self._world.offset_seconds
+        return shop
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end, or to the end of the process.
+
+        Raises:
+            VanishedError: the process vanished on the way.
+        """
+        try:
+            with checkpoints_handled_by(self._at):
+                return self._loop.run_until_complete(asyncio.wait_for(work, STEP_SECONDS))
+        except RuntimeError:
+            if self._gone:
+                raise VanishedError from None
+            raise
+
+    async def _at(self, name: str) -> None:
+        if not self._world.crash.strikes(name):
+            return
+        place = self._world.crash.place
+        if place is None or place.form is Form.VANISH:
+            self._gone = True
+            self._loop.stop()
+            await self._loop.create_future()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    def bury(self) -> None:
+        """Give back what the machine lent. Only after the verdict: what was frozen comes loose here."""
+        if not self._gone:
+            self._loop.run_until_complete(self._stack.aclose())
+        self._loop.run_until_complete(_end_every_task())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+async def _end_every_task() -> None:
+    """Cancelling once is not enough for all: the pool's worker takes a cancelled connect for a failed one."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=0.1)
+
+
+class World:
+    """What outlives a process: the database, the files, the outsides, the time, and the graves."""
+
+    def __init__(self, dsn: str, server: str, folder: Path, crash: Crash) -> None:
+        self.dsn = dsn
+        self.folder = folder
+        self.crash = crash
+        self.provider = ScriptedProvider()
+        self.bank = ScriptedBank()
+        self.offset_seconds = 0.0
+        self._server = server
+        self._graves: list[Process] = []
+        self.process = Process(self)
+
+    @property
+    def shop(self) -> Shop:
+        """The living process's hands."""
+        return self.process.shop
+
+    def attempt(self, work: Callable[[Shop], Awaitable[object]]) -> None:
+        """Do something once, and go on if the process vanished or answered "not now, ask again".
+
+        After a process that vanished there is a new one.
+        """
+
+        async def go() -> None:
+            await work(self.shop)
+
+        try:
+            self.process.run(go())
+        except VanishedError:
+            self._replace_process()
+        except (DatabaseUnavailableError, psycopg.OperationalError):
+            pass
+
+    def insist(self, work: Callable[[Shop], Awaitable[T]]) -> T:
+        """Do it as the outside does: again, when there was no answer."""
+        heard: list[T] = []
+
+        async def listen(shop: Shop) -> None:
+            heard.append(await work(shop))
+
+        for _ in range(3):
+            self.attempt(listen)
+            if heard:
+                return heard[0]
+        raise AssertionError("no answer, three times, after one crash")
+
+    def restart(self) -> None:
+        """A new process takes the place of the living one, which leaves in order."""
+        self.offset_seconds = self.shop.offset_seconds
+        self.process.bury()
+        self.process = Process(self)
+
+    def _replace_process(self) -> None:
+        self.offset_seconds = self.shop.offset_seconds
+        self._graves.append(self.process)
+        name = conninfo_to_dict(self.dsn)["dbname"]
+        with psycopg.connect(self._server, autocommit=True) as admin:
+            # 5 s: a backend ends at its next look for interrupts.
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [name],
+            )
+        self.process = Process(self)
+
+    def close(self) -> None:
+        """After the verdict."""
+        for process in (self.process, *self._graves):
+            process.bury()
+
+
+@contextlib.contextmanager
+def world(dsn: str, server: str, folder: Path, crash: Crash) -> Generator[World]:
+    """A world that ends with the block."""
+    made = World(dsn, server, folder, crash)
+    try:
+        yield made
+    finally:
+        made.close()
