@@ -67,9 +67,6 @@ async def start_generation(darkroom: Darkroom, request: GenerateRequest) -> Star
         DatabaseUnavailableError: the database is down.
     """
     async with darkroom.database.connection() as tx:
-        known = await _known_job(tx, request)
-        if known is not None:
-            return known
         eligibility = await check_eligibility(
             tx,
             user_id=request.user_id,
@@ -77,6 +74,10 @@ async def start_generation(darkroom: Darkroom, request: GenerateRequest) -> Star
             style_id=request.style_id,
             payment_id=request.payment_id,
         )
+        # After it: the first try of this key may commit between the two looks, and must not refuse the second.
+        known = await _known_job(tx, request)
+        if known is not None:
+            return known
     _refuse_ineligible(eligibility, request)
     _refuse_too_many(darkroom, eligibility)
     log.info("Payment validated (available for generation)", user_id=request.user_id)
