@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from darkroom.core import budget
+from darkroom.core.audit import run_audit
 from darkroom.core.budget import set_window, take_budget, view_budgets
-from darkroom.db.database import RowBusyError
+from darkroom.db import database as database_module
+from darkroom.db.database import Database, RowBusyError
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.prepare import prepare
@@ -17,7 +22,7 @@ from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.generation import Again, GenerationRequest, NoAnswer, Refused
 from darkroom.wiring import bundled_catalog
 from tests.scripted import picture_of
-from tests.shop import Shop
+from tests.shop import Shop, open_shop
 
 
 async def _limit(shop: Shop, requests: int | None, seconds: float = 10) -> None:
@@ -275,3 +280,39 @@ async def test_uploads_of_one_customer_are_bounded_even_at_once(shop: Shop) -> N
     assert await one() == "kept"
     await shop.round()
     assert await shop.value("SELECT count(*) FROM upload_requests") == 1
+
+
+async def test_an_answer_is_kept_although_the_budget_is_locked(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead session held the provider's row: the answer was rolled back with it, and bought once more."""
+    monkeypatch.setattr(
+        database_module, "SESSION_LIMITS", "SELECT set_config('lock_timeout', '100ms', FALSE)"
+    )
+    database = Database(dsn)
+    await database.open()
+    async with open_shop(database, tmp_path) as shop, AsyncExitStack() as dead:
+        await shop.sold()
+        await shop.rows(
+            "INSERT INTO provider_budgets (provider, silent_in_a_row) VALUES ('scripted', 1) "
+            "ON CONFLICT (provider) DO UPDATE SET silent_in_a_row = 1 RETURNING provider"
+        )
+        held = False
+
+        async def hold(_request: GenerationRequest) -> None:
+            nonlocal held
+            if held:
+                return
+            held = True
+            other = await dead.enter_async_context(await psycopg.AsyncConnection.connect(dsn))
+            await other.execute("SELECT 1 FROM provider_budgets FOR UPDATE")
+
+        shop.provider.on_create = hold
+        await submit_due_tasks(shop.darkroom)
+        await dead.aclose()
+        known = await shop.value("SELECT count(provider_task_id) FROM task_attempts")
+        assert known == len(shop.provider.created) == 7
+        await shop.drain()
+        assert len(shop.provider.created) == 7
+        assert (await run_audit(database)).clean
+    await database.close()

@@ -28,13 +28,13 @@ CUT_SECONDS: Final = 1
 """After its limit a use is cut, and notices within a turn of the loop; whatever does not is cancelled then."""
 SESSION_LIMITS: Final = (
     "SELECT set_config('lock_timeout', '5s', FALSE), set_config('statement_timeout', '15s', FALSE), "
-    "set_config('idle_in_transaction_session_timeout', '30s', FALSE)"
+    "set_config('idle_in_transaction_session_timeout', '10s', FALSE)"
 )
-"""Held by the server, for a client that vanished inside a transaction: nobody's row stays locked by a dead
-machine longer than this. One row that a peer holds costs 5 s, not a lane."""
+"""Held by the server, for a client that vanished inside a transaction without a word: nobody's row stays locked
+by a dead machine longer than a lease. One row that a peer holds costs 5 s, not a lane."""
 TRANSACTION_LIMITS: Final = (
     "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '15s'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+    "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 )
 """The same where there is no session. Not a SELECT: that would be the transaction's first query, and an
 isolation level (audit, progress) can only be set before it."""

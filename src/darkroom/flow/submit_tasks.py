@@ -18,7 +18,7 @@ from darkroom.core.tasks import (
     move_to_queued,
     move_to_unknown,
 )
-from darkroom.db.database import Connection
+from darkroom.db.database import Connection, DatabaseRefusedError, RowBusyError
 from darkroom.flow.darkroom import Darkroom, request_of
 from darkroom.flow.rounds import work_on_each
 from darkroom.kit.backoff import backoff_seconds
@@ -92,17 +92,35 @@ async def _submit(darkroom: Darkroom, task: TaskClaim, request: GenerationReques
     await checkpoint("submit.before_call")
     answer = await _call(provider, request)
     await checkpoint("submit.after_call")
-    async with darkroom.database.transaction() as tx:
+
+    async def write(tx: Connection) -> None:
         await _write_answer(darkroom, tx, task, answer)
-        await _write_budget(darkroom, tx, task.provider, answer)
         await checkpoint("submit.before_commit")
+
+    async def written_twice_is_harmless(_tx: Connection) -> None:
+        return None
+
+    # A fact that only this process knows: losing it may cost another task there, so it is tried again, and
+    # alone. Facts are written once by attempt, moves are guarded.
+    await darkroom.database.settle(write, read_back=written_twice_is_harmless)
     await checkpoint("submit.after_commit")
+    await _note_for_all(darkroom, task.provider, answer)
+
+
+async def _note_for_all(
+    darkroom: Darkroom, provider: str, answer: Created | Refused | NoAnswer
+) -> None:
+    """Tell every process what the answer says about the provider. Lost, it is learnt again by the next call."""
+    try:
+        async with darkroom.database.transaction() as tx:
+            await _write_budget(darkroom, tx, provider, answer)
+    except (RowBusyError, DatabaseRefusedError) as error:
+        log.warning("budget not noted", provider=provider, error=type(error).__name__)
 
 
 async def _write_budget(
     darkroom: Darkroom, tx: Connection, provider: str, answer: Created | Refused | NoAnswer
 ) -> None:
-    """What the answer says about the provider as a whole, for every process."""
     match answer:
         case NoAnswer():
             await note_silence(tx, provider)
