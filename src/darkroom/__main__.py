@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 from darkroom.config import Settings
 from darkroom.edges.cli import build_cli
 from darkroom.edges.terminal import Wires
+from darkroom.torture.begin import begin_torture
 from darkroom.twin.bank import SandboxBank
 from darkroom.wiring import (
     BANK_PATH,
@@ -45,6 +46,7 @@ def main() -> None:
             open_mounts=open_mounts,
             bundled_catalog=bundled_catalog,
             bundled_portrait=bundled_portrait,
+            run_torture=begin_torture,
         )
     )()
 

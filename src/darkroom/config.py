@@ -267,8 +267,10 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    lease_seconds: float = 10
-    """A dead worker's work goes on after this (promise 5)."""
+    recovery_seconds: float = 10
+    """Promise 5: what a dead worker held goes on within this."""
+    lease_seconds: float = 9
+    """The promise, less the longest pause between two looks for work (1 s in `flow/steps`)."""
     renew_seconds: float = 3
     """Three renewals a lease: two may fail before the work is lost."""
     batch: int = 20

@@ -1,6 +1,6 @@
 """A real worker process over a test's database, which kills itself at a named checkpoint.
 
-Run by the tests as `python -m tests.crash.killed_worker DSN FOLDER CHECKPOINT`.
+Run by the tests as `python -m tests.crash.killed_worker DSN FOLDER CHECKPOINT [GRACE_SECONDS]`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from tests.scripted import ScriptedProvider
 from tests.shop import open_shop
 
 
-async def _main(dsn: str, folder: str, name: str) -> None:
+async def _main(dsn: str, folder: str, name: str, grace_seconds: str = "90") -> None:
     async def at(passed: str) -> None:
         if passed == name:
             # What the provider would bill is known to the test by this file, whoever dies.
@@ -26,7 +26,8 @@ async def _main(dsn: str, folder: str, name: str) -> None:
     database = Database(dsn)
     await database.open()
     provider = ScriptedProvider()
-    async with open_shop(database, Path(folder), limits=Limits(), provider=provider) as shop:
+    limits = Limits(unknown_grace_seconds=float(grace_seconds))
+    async with open_shop(database, Path(folder), limits=limits, provider=provider) as shop:
         sys.stdout.write("working\n")
         sys.stdout.flush()
         with checkpoints_handled_by(at):
@@ -34,4 +35,4 @@ async def _main(dsn: str, folder: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*sys.argv[1:4]))
+    asyncio.run(_main(*sys.argv[1:5]))

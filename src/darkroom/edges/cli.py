@@ -31,6 +31,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     )
     _add_serving(app, wires)
     _add_database(app, wires)
+    _add_torture(app, wires)
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")
@@ -61,6 +62,27 @@ def _add_serving(app: typer.Typer, wires: Wires) -> None:
     ) -> None:
         """One whole order from payment to photos, on a database of its own, then the audit."""
         sys.exit(run(run_demo(wires, tier=tier, style=style, folder=folder)))
+
+
+def _add_torture(app: typer.Typer, wires: Wires) -> None:
+    @app.command("torture")
+    def torture(
+        seed: Annotated[int, typer.Option(min=0, help="the same seed, the same day")] = 1,
+        orders: Annotated[int, typer.Option(min=1, max=10_000, help="sets to sell")] = 50,
+        minutes: Annotated[float, typer.Option(min=0.1, max=600, help="how long it hurts")] = 1,
+        workers: Annotated[int, typer.Option(min=1, max=32, help="worker processes")] = 2,
+        design: Annotated[
+            str, typer.Option(help="darkroom, or previous: the older design")
+        ] = "darkroom",
+    ) -> None:
+        """Sell while processes, database and networks die. Exit code 0: nothing lost, doubled, unexplained."""
+        sys.exit(
+            run(
+                wires.run_torture(
+                    seed=seed, orders=orders, minutes=minutes, workers=workers, design=design
+                )
+            )
+        )
 
 
 def _add_database(app: typer.Typer, wires: Wires) -> None:

@@ -40,6 +40,16 @@ class BuildApplication(Protocol):
         ...
 
 
+class RunTorture(Protocol):
+    """`torture.begin_torture`."""
+
+    def __call__(
+        self, *, seed: int, orders: int, minutes: float, workers: int, design: str
+    ) -> Coroutine[Any, Any, int]:
+        """The exit code."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wires:
     """What `wiring` and `__main__` hand to the commands.
@@ -54,6 +64,7 @@ class Wires:
     open_mounts: Callable[[Settings], AbstractAsyncContextManager[dict[str, ASGIApp]]]
     bundled_catalog: Callable[[], str]
     bundled_portrait: Callable[[], bytes]
+    run_torture: RunTorture
 
 
 def settings_or_exit() -> Settings:

@@ -214,6 +214,13 @@ class SandboxBank:
         }
         return row["notify_url"], headers, body
 
+    def event_of(self, payment_id: str) -> str | None:
+        """The event that a decision about this payment made, if there was one."""
+        row = self._books.execute(
+            "SELECT id FROM events WHERE payment_id = ? ORDER BY rowid LIMIT 1", [payment_id]
+        ).fetchone()
+        return None if row is None else str(row["id"])
+
     def events(self) -> list[str]:
         """Every event's id, oldest first."""
         return [row["id"] for row in self._books.execute("SELECT id FROM events ORDER BY rowid")]

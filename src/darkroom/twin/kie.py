@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from darkroom.twin.kie_faults import CHAOS, FINE, Door, Fault, Habits, Kind
+from darkroom.twin.kie_faults import FINE, Door, Fault, Habits, Kind
 from darkroom.twin.kie_tasks import MEDIA_TYPES, TwinTask, mistake_in
 from darkroom.twin.loopback import Cut, Links, loopback
 
@@ -55,6 +55,7 @@ class KieTwin:
         served: how often each task's picture was given out whole, by task id.
         requests: how often each door was knocked at.
         callbacks: what each callback was answered: a status, or None for no answer.
+        struck: how often each fault that the seed drew was given, by door and kind.
     """
 
     def __init__(self, habits: Habits) -> None:
@@ -64,6 +65,7 @@ class KieTwin:
         self.served: Counter[str] = Counter()
         self.requests: Counter[Door] = Counter()
         self.callbacks: list[int | None] = []
+        self.struck: Counter[str] = Counter()
         self.links: Links = {}
         self.closing = asyncio.Event()
         self._scripts: defaultdict[Door, deque[Fault]] = defaultdict(deque)
@@ -211,7 +213,10 @@ class KieTwin:
         digest = hashlib.sha256(lot.encode()).digest()
         if int.from_bytes(digest[:4]) / 2**32 >= self.habits.fault_rate:
             return FINE
-        return CHAOS[door][int.from_bytes(digest[4:8]) % len(CHAOS[door])]
+        lots = self.habits.chaos[door]
+        fault = lots[int.from_bytes(digest[4:8]) % len(lots)]
+        self.struck[f"{door} {fault.kind.name.lower()}"] += 1
+        return fault
 
     def _refuse(self, request: Request) -> Response | None:
         if request.headers.get("authorization") == f"Bearer {self.habits.api_key}":

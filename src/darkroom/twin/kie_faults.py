@@ -1,6 +1,7 @@
 """What the stand-in of kie.ai can do wrong, and how it behaves when it does nothing wrong."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, Literal
 
@@ -98,6 +99,7 @@ class Habits:
         fault_rate: the share of requests that get a fault of CHAOS.
         seed: what those are drawn from.
         hmac_key: signs callbacks when there is one.
+        chaos: what a seed draws from, by door.
     """
 
     api_key: str = "twin-key"
@@ -113,3 +115,4 @@ class Habits:
     fault_rate: float = 0
     seed: int = 0
     hmac_key: str | None = None
+    chaos: Mapping[Door, tuple[Fault, ...]] = field(default_factory=lambda: CHAOS)

@@ -1,0 +1,33 @@
+"""Which design is tortured."""
+
+import importlib
+from typing import cast
+
+from darkroom.edges.terminal import console, fail
+from darkroom.torture.design import Design
+from darkroom.torture.run import Wish, run_torture
+
+PREVIOUS = "bench.previous_design"
+
+
+async def begin_torture(
+    *, seed: int, orders: int, minutes: float, workers: int, design: str
+) -> int:
+    """Torture `darkroom`, or `previous`, a model of the older design under `bench/`. Returns the exit code."""
+    wish = Wish(seed=seed, orders=orders, minutes=minutes, workers=workers)
+    return await run_torture(wish, _find(design), console)
+
+
+def _find(name: str) -> Design:
+    # Imported only here: the server and the studio are slow to load, and most commands need neither.
+    if name == "darkroom":
+        from darkroom.torture.ours import Ours  # noqa: PLC0415
+
+        return Ours()
+    if name != "previous":
+        fail(f"no such design: {name} (darkroom, previous)", code=2)
+    try:
+        module = importlib.import_module(PREVIOUS)
+    except ModuleNotFoundError:
+        fail("the older design is in the repository's bench/: run this from its top folder", code=2)
+    return cast("Design", module.DESIGN)

@@ -1,0 +1,228 @@
+"""The customers, the bank and the queue, all of them impatient: everything is said more than once."""
+
+import asyncio
+import json
+import random
+import time
+from base64 import urlsafe_b64encode
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, cast
+
+import httpx
+import jwt
+
+from darkroom.torture.design import Design, Sold, Surroundings
+from darkroom.torture.plan import Order, Plan
+from darkroom.twin.bank import SandboxBank
+
+CALL_SECONDS: Final = 10
+PAUSE_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 120
+"""After this a customer without an answer leaves. Deaths and databases come back within seconds."""
+REPEATS_SPREAD_SECONDS: Final = 15
+"""Copies of a message arrive late and out of order, up to this."""
+
+
+@dataclass(slots=True)
+class Sale:
+    """One order as its customer saw it."""
+
+    order: Order
+    payment_id: int | None = None
+    photos: int = 0
+    job_ids: set[int] = field(default_factory=set[int])
+    done: bool = False
+
+
+class Customers:
+    """All orders of a plan, each in a task of its own.
+
+    Attributes:
+        sales: what became of each order, by its number.
+        repeated: how many messages were said once more than needed, by kind.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        design: Design,
+        places: Surroundings,
+        bank: SandboxBank,
+        avatars: dict[int, int],
+    ) -> None:
+        self._plan = plan
+        self._design = design
+        self._places = places
+        self._bank = bank
+        self._avatars = avatars
+        self._began = time.monotonic()
+        self.sales = {order.number: Sale(order) for order in plan.orders}
+        self.repeated: Counter[str] = Counter()
+        self._http = httpx.AsyncClient(
+            timeout=CALL_SECONDS,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        )
+
+    async def buy_everything(self) -> None:
+        """Every order, from its moment to its customer's last click."""
+        self._began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for sale in self.sales.values():
+                group.create_task(self._buy(sale))
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._http.aclose()
+
+    def sold(self) -> list[Sold]:
+        """What the outside knows at the end, joined with the bank's own books."""
+        taken: dict[int, list[int]] = {}
+        for row in self._bank.payments():
+            if row["status"] == "paid":
+                taken.setdefault(int(row["order_id"]), []).append(int(row["amount_minor"]))
+        return [
+            Sold(
+                payment_id=sale.payment_id,
+                photos=sale.photos,
+                paid_minor=sum(taken.get(sale.payment_id or 0, [])),
+                bank_payments=len(taken.get(sale.payment_id or 0, [])),
+                job_ids=frozenset(sale.job_ids),
+            )
+            for sale in self.sales.values()
+        ]
+
+    async def _buy(self, sale: Sale) -> None:
+        order = sale.order
+        lot = random.Random(f"{self._plan.seed}/order/{order.number}")  # noqa: S311 - to be repeated
+        await asyncio.sleep(max(0, self._began + order.at_seconds - time.monotonic()))
+        try:
+            checkout = await self._order(sale)
+            if checkout is None:
+                return
+            paid = self._bank.decide(checkout, "paid" if order.pays else "canceled")
+            if paid is None or not order.pays:
+                return
+            async with asyncio.TaskGroup() as group:
+                for number in range(order.notices):
+                    group.create_task(self._notify_again(checkout, number, lot))
+                if not (order.by_notice and self._design.starts_by_notice):
+                    await self._generate(sale)
+                for number in range(order.deliveries if sale.job_ids else 0):
+                    group.create_task(self._deliver(sale, min(sale.job_ids), number, lot))
+        finally:
+            sale.done = True
+
+    async def _order(self, sale: Sale) -> str | None:
+        """Press "pay" until there is an answer; the bank's id of the payment."""
+        order = sale.order
+        body: dict[str, Any] = {"tierId": order.tier, "telegramUserId": order.telegram_user_id}
+        if order.by_notice:
+            body |= {"avatarId": self._avatars[order.telegram_user_id], "styleId": order.style}
+        ends_at = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < ends_at:
+            answers = await asyncio.gather(
+                *(
+                    self._post("/api/payments", body, {"Idempotency-Key": f"order-{order.number}"})
+                    for _ in range(order.clicks)
+                )
+            )
+            self.repeated["click"] += order.clicks - 1
+            for answer in answers:
+                if answer.get("success"):
+                    data = answer["data"]
+                    sale.payment_id = int(data["paymentId"])
+                    sale.photos = int(data["photoCount"])
+                    return str(data["checkoutUrl"]).rpartition("/")[2]
+            await asyncio.sleep(PAUSE_SECONDS)
+        return None
+
+    async def _generate(self, sale: Sale) -> None:
+        """Press "generate" until some answer names the job."""
+        order = sale.order
+        body = {
+            "telegramUserId": order.telegram_user_id,
+            "avatarId": self._avatars[order.telegram_user_id],
+            "styleId": order.style,
+            "useStoredReferences": True,
+            "paymentId": sale.payment_id,
+        }
+        ends_at = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < ends_at and not sale.job_ids:
+            answers = await asyncio.gather(
+                *(self._post("/api/generate", body, {}) for _ in range(order.clicks))
+            )
+            self.repeated["click"] += order.clicks - 1
+            consumed = False
+            for answer in answers:
+                if answer.get("success"):
+                    sale.job_ids.add(int(answer["data"]["jobId"]))
+                    continue
+                error: dict[str, Any] = answer.get("error") or {}
+                details: dict[str, Any] = error.get("details") or {}
+                consumed = consumed or error.get("code") == "PAYMENT_CONSUMED"
+                if details.get("jobId") is not None:
+                    sale.job_ids.add(int(details["jobId"]))
+            if consumed:
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _notify_again(self, bank_payment_id: str, number: int, lot: random.Random) -> None:
+        """A copy of the bank's notice, whenever it comes."""
+        await asyncio.sleep(lot.uniform(0, REPEATS_SPREAD_SECONDS))
+        event_id = self._bank.event_of(bank_payment_id)
+        if event_id is None:
+            return
+        url, headers, content = self._bank.notice(event_id)
+        self.repeated["notice"] += 1
+        del number
+        await self._send(url, content, headers)
+
+    async def _deliver(self, sale: Sale, job_id: int, number: int, lot: random.Random) -> None:
+        """One of several copies of the same queue message, signed as the queue does."""
+        await asyncio.sleep(lot.uniform(0, REPEATS_SPREAD_SECONDS))
+        body = json.dumps({"jobId": job_id}).encode()
+        url = f"{self._places.server_url}/api/jobs/process"
+        headers = {
+            "Content-Type": "application/json",
+            "Upstash-Message-Id": f"message-{sale.order.number}",
+            "Upstash-Signature": _signed(body, url, self._places.queue_key),
+        }
+        self.repeated["queue message"] += number > 0
+        await self._send(url, body, headers)
+
+    async def _post(
+        self, path: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> dict[str, Any]:
+        """The answer, or nothing where none came or it was none."""
+        try:
+            answer = await self._http.post(
+                f"{self._places.server_url}{path}", json=body, headers=headers
+            )
+            content: Any = answer.json()
+        except (httpx.HTTPError, ValueError):
+            return {}
+        return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+
+    async def _send(self, url: str, content: bytes, headers: dict[str, str]) -> None:
+        try:
+            await self._http.post(url, content=content, headers=headers)
+        except httpx.HTTPError:
+            return
+
+
+def _signed(body: bytes, url: str, key: str) -> str:
+    """A token as QStash makes it (external-apis, section 2)."""
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "iss": "Upstash",
+        "sub": url,
+        "exp": now + 300,
+        "nbf": now - 1,
+        "iat": now,
+        "jti": f"jwt_{now}",
+        "body": urlsafe_b64encode(sha256(body).digest()).decode().rstrip("="),
+    }
+    return jwt.encode(claims, key, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]

@@ -1,0 +1,137 @@
+"""What can be tortured: a design of the same shop, with the same doors, and its own idea of the truth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+
+from darkroom.torture.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a design finds everything. All addresses but `calm_dsn` lead through a network that fails.
+
+    Attributes:
+        folder: for its files; outlives its processes.
+        dsn: the database's, for its processes.
+        calm_dsn: the same database without faults, for preparing and judging.
+        server_port: where its server listens on 127.0.0.1.
+        server_url: how customers, the bank and the provider reach its server.
+        provider_url, provider_key: kie.ai's stand-in.
+        bank_url, bank_secret: the sandbox bank.
+        queue_key: what queue messages are signed with.
+    """
+
+    folder: Path
+    dsn: str
+    calm_dsn: str
+    server_port: int
+    server_url: str
+    provider_url: str
+    provider_key: str
+    bank_url: str
+    bank_secret: str
+    queue_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """What the outside knows of one order at the end.
+
+    Attributes:
+        payment_id: ours, as the server told the customer; None when no answer ever came.
+        paid_minor: what the bank took for it, over all of its payments.
+        bank_payments: how often the customer was made to pay.
+        job_ids: every job that any answer named for this order.
+    """
+
+    payment_id: int | None
+    photos: int
+    paid_minor: int
+    bank_payments: int
+    job_ids: frozenset[int]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is left of the promises. Each complaint is one photo, payment, task or row, in words."""
+
+    photos: int = 0
+    paid_back: int = 0
+    lost: list[str] = field(default_factory=list[str])
+    doubled: list[str] = field(default_factory=list[str])
+    unexplained: list[str] = field(default_factory=list[str])
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, doubled or unexplained."""
+        return not (self.lost or self.doubled or self.unexplained)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the work is.
+
+    Attributes:
+        open_work: rows that something still has to happen to; 0 when all is quiet.
+    """
+
+    photos: int
+    jobs_ended: int
+    open_work: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row that a process holds by a lease: `mark` changes when it moves on."""
+
+    kind: str
+    row_id: int
+    mark: str
+
+
+class Design(Protocol):
+    """A design of the shop, with the doors of DESIGN 2: payments, generate, jobs/process.
+
+    It also takes the bank's notices and the provider's callbacks, at addresses that it tells them.
+
+    Attributes:
+        name: what it is called.
+        starts_by_notice: whether the bank's notice alone starts a set that was ordered with the payment.
+    """
+
+    name: str
+    starts_by_notice: bool
+
+    async def prepare(self, places: Surroundings, plan: Plan) -> dict[int, int]:
+        """Schema and customers, in peace. Returns each customer's avatar id by Telegram id."""
+        ...
+
+    def command(self, places: Surroundings, role: str, *, life: str) -> Sequence[str]:
+        """The command line of a new "server" or "worker". `life` is what its own accidents are drawn from."""
+        ...
+
+    def environment(self, places: Surroundings) -> Mapping[str, str]:
+        """What its processes find in their environment beside that of this one."""
+        ...
+
+    async def standing(self, connection: psycopg.AsyncConnection[Any]) -> Standing:
+        """How far the work is, read directly."""
+        ...
+
+    async def held(self, connection: psycopg.AsyncConnection[Any]) -> list[Held]:
+        """Every row that a process holds now; none where a design knows no leases."""
+        ...
+
+    async def newest_move(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        """A number that grows whenever anything moves on."""
+        ...
+
+    async def judge(
+        self, places: Surroundings, sold: Sequence[Sold], provider_tokens: Sequence[str]
+    ) -> Verdict:
+        """The verdict at the end, over the database, the stored bytes, and what the outside knows."""
+        ...

@@ -1,0 +1,244 @@
+"""Darkroom itself, as something to be tortured."""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from darkroom.adapters.storage import ObjectMissingError, open_storage
+from darkroom.config import IsolatedSettings
+from darkroom.core.audit import run_audit
+from darkroom.db.database import Database
+from darkroom.db.migrate import migrate
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.place_dev_order import place_dev_order
+from darkroom.flow.prepare import prepare
+from darkroom.ports.intake import RefusalCode, Selfie
+from darkroom.torture.design import Held, Sold, Standing, Surroundings, Verdict
+from darkroom.torture.plan import Plan
+from darkroom.wiring import bundled_catalog, bundled_portrait, open_darkroom
+
+POOL_SIZE: Final = 12
+"""Of one process: five of them stay far below the embedded server's 200 connections."""
+LINK_SECRET: Final = "torture-signs-links-with-this-key"  # noqa: S105 - of a database that lives for minutes
+
+STANDING: Final = """
+SELECT (SELECT count(*) FROM generated_photos) AS photos,
+    (SELECT count(*) FROM generation_jobs
+     WHERE status NOT IN ('pending', 'processing')) AS jobs_ended,
+    (SELECT count(*) FROM generation_jobs WHERE status IN ('pending', 'processing'))
+    + (SELECT count(*) FROM kie_tasks WHERE status NOT IN ('completed', 'failed'))
+    + (SELECT count(*) FROM inbox WHERE processed_at IS NULL)
+    + (SELECT count(*) FROM payments WHERE status = 'pending')
+    + (SELECT count(*) FROM payments WHERE status = 'succeeded' AND NOT generation_consumed
+       AND order_style_id IS NOT NULL) AS open_work
+"""
+HELD: Final = """
+SELECT 'task' AS kind, id, claim || ' ' || status AS mark FROM kie_tasks WHERE lease_until IS NOT NULL
+UNION ALL SELECT 'job', id, claim || ' ' || status FROM generation_jobs WHERE lease_until IS NOT NULL
+UNION ALL SELECT 'payment', id, claim || ' ' || status FROM payments WHERE lease_until IS NOT NULL
+UNION ALL SELECT 'message', id, claim::TEXT FROM inbox
+WHERE lease_until IS NOT NULL AND processed_at IS NULL
+"""
+PAYMENTS: Final = """
+SELECT p.id, p.status, p.amount_minor, p.photo_count, p.generation_consumed,
+    coalesce(array_agg(DISTINCT j.id) FILTER (WHERE j.id IS NOT NULL), '{}') AS jobs,
+    count(DISTINCT g.id) AS photos, count(DISTINCT (g.job_id, t.prompt_index)) AS places,
+    count(DISTINCT l.task_id) FILTER (WHERE g.id IS NULL) AS lines,
+    count(DISTINCT l.task_id) FILTER (WHERE g.id IS NOT NULL AND l.kind = 'shortfall') AS both
+FROM payments p LEFT JOIN generation_jobs j ON j.payment_id = p.id
+LEFT JOIN kie_tasks t ON t.job_id = j.id LEFT JOIN generated_photos g ON g.task_id = t.id
+LEFT JOIN refund_lines l ON l.task_id = t.id GROUP BY p.id ORDER BY p.id
+"""
+
+
+class Ours:
+    """Darkroom."""
+
+    name = "darkroom"
+    starts_by_notice = True
+
+    def _settings(self, places: Surroundings, dsn: str) -> dict[str, str]:
+        return {
+            "DARKROOM_MODE": "demo",
+            "DARKROOM_DATA_DIR": str(places.folder),
+            "DARKROOM_PORT": str(places.server_port),
+            "DATABASE_URL": dsn,
+            "DARKROOM_DATABASE_POOL_SIZE": str(POOL_SIZE),
+            "DARKROOM_LINK_SECRET": LINK_SECRET,
+            "DARKROOM_SANDBOX_URL": places.bank_url,
+            "DARKROOM_SANDBOX_SECRET": places.bank_secret,
+            "DARKROOM_LOG": "json",
+            "KIE_BASE_URL": places.provider_url,
+            # kie.ai's own limit would make the run a test of patience: the window is that of its stand-in.
+            "KIE_WINDOW_REQUESTS": "2000",
+            "QSTASH_CURRENT_SIGNING_KEY": places.queue_key,
+            "QSTASH_NEXT_SIGNING_KEY": places.queue_key,
+        }
+
+    async def prepare(self, places: Surroundings, plan: Plan) -> dict[int, int]:
+        """Migrate, stock, and give each customer an avatar with one selfie."""
+        settings = IsolatedSettings.model_validate(self._settings(places, places.calm_dsn))
+        avatars: dict[int, int] = {}
+        async with open_darkroom(settings) as darkroom:
+            await migrate(darkroom.database)
+            await prepare(darkroom, bundled_catalog())
+            once = _seen_once(darkroom)
+            for number, telegram_user_id in enumerate(plan.customers, start=1):
+                made = await place_dev_order(
+                    once,
+                    telegram_user_id=telegram_user_id,
+                    avatar_id=number,
+                    tier_id=None,
+                    selfie=bundled_portrait(),
+                )
+                avatars[telegram_user_id] = made.avatar_id
+        return avatars
+
+    def command(self, places: Surroundings, role: str, *, life: str) -> Sequence[str]:
+        """The real server or worker."""
+        del places
+        return [sys.executable, "-m", "darkroom.torture.process", role, life]
+
+    def environment(self, places: Surroundings) -> Mapping[str, str]:
+        """Settings as an operator would write them."""
+        return {
+            **self._settings(places, places.dsn),
+            "TORTURE_KIE_KEY": places.provider_key,
+            "TORTURE_PUBLIC_URL": places.server_url,
+        }
+
+    async def standing(self, connection: psycopg.AsyncConnection[Any]) -> Standing:
+        """Counted over the queue itself: the rows."""
+        photos, jobs_ended, open_work = await (await connection.execute(STANDING)).fetchone() or (
+            0,
+            0,
+            0,
+        )
+        return Standing(photos, jobs_ended, open_work)
+
+    async def held(self, connection: psycopg.AsyncConnection[Any]) -> list[Held]:
+        """Everything with a lease."""
+        return [Held(*row) for row in await (await connection.execute(HELD)).fetchall()]
+
+    async def newest_move(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        """The move log's last line."""
+        row = await (await connection.execute("SELECT max(id) FROM move_log")).fetchone()
+        return int((row or (0,))[0] or 0)
+
+    async def judge(
+        self, places: Surroundings, sold: Sequence[Sold], provider_tokens: Sequence[str]
+    ) -> Verdict:
+        """Our rows against the bank's books, the provider's list and the bytes on the disk."""
+        verdict = Verdict()
+        database = Database(places.calm_dsn, pool_size=4)
+        await database.open()
+        try:
+            report = await run_audit(database)
+            for finding in report.findings:
+                verdict.unexplained.append(
+                    f"audit: {finding.name} ({finding.count}): {finding.rows[:2]}"
+                )
+            rows = await _rows(database, PAYMENTS)
+            _judge_payments(verdict, {row["id"]: row for row in rows}, sold)
+            await _judge_bytes(verdict, database, places)
+            known = {
+                str(row["token"])
+                for row in await _rows(database, "SELECT token FROM task_attempts")
+            }
+        finally:
+            await database.close()
+        for token, times in Counter(provider_tokens).items():
+            if token not in known:
+                verdict.unexplained.append(f"provider task under {token}: in no attempt")
+            elif times > 1:
+                verdict.doubled.append(f"{times} provider tasks for the one attempt {token}")
+        return verdict
+
+
+class _OneLook:
+    """The real intake's answer about one file, given again for the same file."""
+
+    def __init__(
+        self, look: Callable[[Callable[[], bytes]], Awaitable[Selfie | RefusalCode]]
+    ) -> None:
+        self._look = look
+        self._seen: Selfie | RefusalCode | None = None
+
+    async def look(self, read: Callable[[], bytes]) -> Selfie | RefusalCode:
+        if self._seen is None:
+            self._seen = await self._look(read)
+        return self._seen
+
+    async def warm(self) -> None:
+        """Nothing to warm."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def _seen_once(darkroom: Darkroom) -> Darkroom:
+    return replace(darkroom, intake=_OneLook(darkroom.intake.look))
+
+
+async def _rows(database: Database, query: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - constants above
+    async with database.connection() as tx, tx.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query)
+        return await cursor.fetchall()
+
+
+def _judge_payments(
+    verdict: Verdict, payments: Mapping[int, dict[str, Any]], sold: Sequence[Sold]
+) -> None:
+    """Each order: paid once, one job, each photo here or its money on the way back."""
+    for sale in sold:
+        row = payments.get(sale.payment_id or 0)
+        if not sale.paid_minor:
+            if row is not None and row["jobs"]:
+                verdict.unexplained.append(f"payment {row['id']}: photos that nobody paid")
+            continue
+        if row is None:
+            verdict.lost += [f"order paid at the bank and unknown to us: {sale}"] * sale.photos
+            continue
+        name = f"payment {row['id']} ({row['status']})"
+        if row["amount_minor"] != sale.paid_minor or row["status"] == "pending":
+            verdict.unexplained.append(
+                f"{name}: the bank took {sale.paid_minor}, we say {row['amount_minor']}"
+            )
+        verdict.doubled += [f"{name}: paid {sale.bank_payments} times"] * (sale.bank_payments - 1)
+        jobs = set(row["jobs"]) | sale.job_ids
+        verdict.doubled += [f"{name}: jobs {sorted(jobs)}"] * (len(jobs) - 1)
+        missing = row["photo_count"] - row["photos"] - row["lines"]
+        verdict.lost += [f"{name}: a photo neither here nor paid back"] * max(missing, 0)
+        verdict.doubled += [f"{name}: a photo too many"] * max(
+            row["photos"] - row["photo_count"], 0
+        )
+        verdict.doubled += [f"{name}: photo twice in one place"] * (row["photos"] - row["places"])
+        verdict.doubled += [f"{name}: a photo and its money"] * row["both"]
+        verdict.paid_back += row["lines"]
+    strangers = payments.keys() - {sale.payment_id for sale in sold}
+    for payment_id in strangers:
+        if payments[payment_id]["jobs"]:
+            verdict.unexplained.append(f"payment {payment_id}: nobody's, and it has a job")
+
+
+async def _judge_bytes(verdict: Verdict, database: Database, places: Surroundings) -> None:
+    """Each photo's bytes, read and hashed again."""
+    store = open_storage(None, places.folder / "objects")
+    for row in await _rows(
+        database, "SELECT id, object_key, sha256 FROM generated_photos ORDER BY id"
+    ):
+        try:
+            data = await store.get(row["object_key"])
+        except ObjectMissingError:
+            verdict.lost.append(f"photo {row['id']}: no bytes")
+            continue
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            verdict.lost.append(f"photo {row['id']}: other bytes")
+            continue
+        verdict.photos += 1

@@ -1,0 +1,116 @@
+"""`darkroom torture`: the same seed, the same day; a judge who can say no; one short run of the real thing."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from darkroom.core.audit import run_audit
+from darkroom.torture.design import Sold, Surroundings
+from darkroom.torture.ours import Ours
+from darkroom.torture.plan import make_plan
+from darkroom.torture.recovery import percentile
+from darkroom.torture.run import Wish, run_torture
+from darkroom.torture.view import Scene
+from tests.shop import Shop
+
+
+def test_the_same_seed_draws_the_same_day() -> None:
+    plan = make_plan(7, orders=50, minutes=3, workers=4)
+    assert plan == make_plan(7, orders=50, minutes=3, workers=4)
+    assert plan != make_plan(8, orders=50, minutes=3, workers=4)
+    assert {blow.kind for blow in plan.blows} == {"worker", "server", "database"}
+    assert all(0 < blow.at_seconds < plan.seconds for blow in plan.blows)
+    assert {order.by_notice for order in plan.orders} == {True, False}
+
+
+@pytest.mark.timeout(240)
+async def test_a_short_day_ends_with_nothing_lost_doubled_or_unexplained() -> None:
+    """Real processes, SIGKILL, a network that fails, an embedded PostgreSQL: what people run, smaller."""
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    code = await run_torture(Wish(seed=1, orders=6, minutes=0.2, workers=2), Ours(), console)
+    last = out.getvalue().strip().splitlines()[-1]
+    assert code == 0, out.getvalue()
+    assert last.startswith("orders 6 · photos ")
+    assert last.endswith("lost 0 · doubled 0 · unexplained 0")
+    assert "faults survived 0" not in last
+
+
+def test_what_people_watch_fits_into_80_columns() -> None:
+    out = io.StringIO()
+    scene = Scene("darkroom", 1, 60, 200, ordered=200, workers=4)
+    scene.faults.update({"database network: cut_after_commit": 12345, "killed: worker": 9})
+    Console(file=out, width=80).print(scene.draw())
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80
+    assert "12345  database network" in out.getvalue()
+
+
+def _places(shop: Shop, dsn: str, folder: Path) -> Surroundings:
+    nowhere = "http://127.0.0.1:9"
+    (folder / "objects").symlink_to(next(folder.glob("objects-*")))
+    assert shop.darkroom.store is not None
+    return Surroundings(folder, dsn, dsn, 9, nowhere, nowhere, "", nowhere, "", "")
+
+
+async def _sold_out(shop: Shop) -> tuple[Sold, list[str]]:
+    _, job = await shop.sold()
+    await shop.drain()
+    row = (await shop.rows("SELECT * FROM payments WHERE id = %s", job.payment_id))[0]
+    sold = Sold(row["id"], row["photo_count"], row["amount_minor"], 1, frozenset({job.id}))
+    return sold, [str(request.token) for request in shop.provider.created.values()]
+
+
+async def test_the_judge_finds_nothing_where_nothing_is(
+    shop: Shop, dsn: str, tmp_path: Path
+) -> None:
+    sold, tokens = await _sold_out(shop)
+    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [sold], tokens)
+    assert verdict.clean
+    assert verdict.photos == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"payment_id": 999}, "lost"),
+        ({"bank_payments": 2}, "doubled"),
+        ({"job_ids": frozenset({999})}, "doubled"),
+        ({"paid_minor": 1}, "unexplained"),
+        ({"paid_minor": 0, "bank_payments": 0}, "unexplained"),
+    ],
+    ids=str,
+)
+async def test_the_judge_believes_the_outside(
+    shop: Shop, dsn: str, tmp_path: Path, change: Mapping[str, Any], where: str
+) -> None:
+    """What the bank took and what customers were told is compared with our rows, not read from them."""
+    sold, tokens = await _sold_out(shop)
+    told = Sold(**{name: getattr(sold, name) for name in sold.__slots__} | dict(change))
+    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [told], tokens)
+    assert getattr(verdict, where), verdict
+
+
+async def test_the_judge_reads_the_bytes_and_the_providers_list(
+    shop: Shop, dsn: str, tmp_path: Path
+) -> None:
+    sold, tokens = await _sold_out(shop)
+    places = _places(shop, dsn, tmp_path)
+    photos = sorted((tmp_path / "objects" / "generated").rglob("*.*"))
+    photos[0].unlink()
+    photos[1].write_bytes(b"something else")
+    verdict = await Ours().judge(places, [sold], [*tokens, tokens[0], "of-nobody"])
+    assert len(verdict.lost) == 2
+    assert verdict.photos == 5
+    assert len(verdict.doubled) == 1
+    assert len(verdict.unexplained) == 1
+    assert (await run_audit(shop.database)).clean, "the audit alone does not look at the disk"
+
+
+def test_percentiles() -> None:
+    assert percentile([], 0.99) is None
+    assert percentile([3, 1, 2], 0.5) == 2
+    assert percentile([float(n) for n in range(100)], 0.99) == 99
