@@ -86,7 +86,7 @@ async def test_a_database_that_is_killed_under_load_loses_nothing(
                 await asyncio.to_thread(mortal.start)
             async with asyncio.timeout(120):
                 while await _open_jobs(shop):
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.05)
         assert await _photos(shop) == 7 * ORDERS
         assert await shop.value("SELECT count(DISTINCT payment_id) FROM generation_jobs") == ORDERS
         assert (await run_audit(database)).clean

@@ -1,7 +1,7 @@
 """A stateful model: every promise holds after every step, whatever happens in whatever order.
 
-Customers, bank, provider, workers, time and crashes move by chance; when all is quiet, each photo is
-delivered or paid back.
+Customers, bank, provider, workers, an operator, time and crashes move by chance; when all is quiet, each photo
+is delivered or paid back.
 
 The failing sequence is printed by Hypothesis, smallest first, and replays from its own database.
 """
@@ -10,11 +10,9 @@ import asyncio
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -33,12 +31,11 @@ from psycopg.sql import SQL, Identifier
 
 from darkroom.core import jobs
 from darkroom.core.audit import run_audit
-from darkroom.db.database import Database
 from darkroom.flow.errors import RequestRefusedError
-from darkroom.flow.leases import LeaseKeeper
+from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.replay_letters import replay_letters
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS
-from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.generation import (
     Again,
     Created,
@@ -50,10 +47,11 @@ from darkroom.ports.generation import (
     Refused,
     Working,
 )
-from tests.crash.test_every_checkpoint import NAMES, CrashError
-from tests.shop import Customer, Shop, open_shop
+from tests.crash.places import Place, places
+from tests.crash.vanishing import Crash, World
+from tests.shop import Customer, Shop
 
-T = TypeVar("T")
+CASES = places()
 STEPS = {step.name: step.run for step in (*WORK_STEPS, *HOUSE_STEPS)}
 CREATE_MOODS = ("fine", "slow down", "no credit", "silent", "silent but made", "never")
 ASK_MOODS = ("fine", "working", "failed", "refused", "silent")
@@ -63,6 +61,15 @@ EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "6"))
 """Sequences of one run: some 20 s here; `MODEL_EXAMPLES=500` is a soak."""
 STEPS_MAX = 25
 PLACES = st.integers(0, 999)
+WHO = st.integers(0, 1)
+LEFT = """
+SELECT (SELECT count(*) FROM generation_jobs WHERE status IN ('pending', 'processing')) AS open_jobs,
+    (SELECT count(*) FROM payments WHERE status = 'pending') AS open_payments,
+    (SELECT count(*) FROM kie_tasks t WHERE t.share_minor > 0
+     AND (SELECT count(*) FROM generated_photos p WHERE p.task_id = t.id)
+       + (SELECT count(*) FROM refund_lines l WHERE l.task_id = t.id AND l.kind = 'shortfall') <> 1)
+    AS unsettled_photos
+"""
 LONGEST_SECONDS = 2 * 86_400
 """Refunds are not sent yet and may wait three days."""
 
@@ -75,17 +82,18 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
         self.name = f"darkroom_model_{uuid.uuid4().hex[:12]}"
         self._admin("CREATE DATABASE {name} TEMPLATE {template}")
         self.folder = tempfile.TemporaryDirectory(prefix="darkroom-model-")
-        self.stack = AsyncExitStack()
         self.create_mood = "fine"
         self.ask_mood = "fine"
         self.clock = 0.0
         self.events = 0
-        self.payments: list[int] = []
-        self.shop = self._run(self._open())
+        dsn = make_conninfo(self.server, dbname=self.name)
+        self.world = World(dsn, self.server, Path(self.folder.name), Crash(None))
+        self.world.provider.on_create = self._create
+        self.world.provider.on_ask = self._ask
+        self.customers = self.world.insist(self._open)
 
     def _admin(self, statement: str) -> None:
         with psycopg.connect(self.server, autocommit=True) as admin:
@@ -94,20 +102,9 @@ class Model(RuleBasedStateMachine):
             )
             admin.execute(text)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
-
-    async def _open(self) -> Shop:
-        database = Database(make_conninfo(self.server, dbname=self.name), pool_size=8)
-        await database.open()
-        self.stack.push_async_callback(database.close)
-        shop = await self.stack.enter_async_context(open_shop(database, Path(self.folder.name)))
-        async with database.connection() as tx:
-            await tx.execute("UPDATE tiers SET photo_count = 3 WHERE id = 'starter'")
-        shop.provider.on_create = self._create
-        shop.provider.on_ask = self._ask
-        self.customers = [await shop.customer(), await shop.customer()]
-        return shop
+    async def _open(self, shop: Shop) -> list[Customer]:
+        await shop.rows("UPDATE tiers SET photo_count = 3 WHERE id = 'starter' RETURNING id")
+        return [await shop.customer(), await shop.customer()]
 
     async def _create(self, request: GenerationRequest) -> Created | Refused | NoAnswer | None:
         match self.create_mood:
@@ -118,7 +115,7 @@ class Model(RuleBasedStateMachine):
             case "silent":
                 return NoAnswer("timeout")
             case "silent but made":
-                self.shop.provider.make(request)
+                self.world.provider.make(request)
                 return NoAnswer("timeout")
             case "never":
                 return Refused("400", "no", Again.NEVER)
@@ -142,25 +139,29 @@ class Model(RuleBasedStateMachine):
         self.events += 1
         return f"event-{self.events}"
 
-    async def _try(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        # A refusal changes nothing: the audit after this rule says whether that is so.
-        with suppress(RequestRefusedError):
-            await work()
+    def _do(self, work: Callable[[Shop], Awaitable[object]], *, times: int = 1) -> None:
+        """Somebody does something, `times` at once. A refusal is fine: the audit asks what it changed."""
+
+        async def once(shop: Shop) -> None:
+            with suppress(RequestRefusedError):
+                await work(shop)
+
+        async def all_at_once(shop: Shop) -> None:
+            await asyncio.gather(*(once(shop) for _ in range(times)))
+
+        self.world.attempt(all_at_once)
 
     @initialize()
     def begin(self) -> None:
         """Two customers are there."""
 
-    @rule(who=st.integers(0, 1), ordered=st.booleans())
+    @rule(who=WHO, ordered=st.booleans())
     def order(self, who: int, *, ordered: bool) -> None:
-        async def go() -> None:
-            style = "signature" if ordered else None
-            self.payments.append(await self.shop.ordered(self._customer(who), order_style=style))
-
-        self._run(self._try(go))
+        style = "signature" if ordered else None
+        self._do(lambda shop: shop.ordered(self.customers[who], order_style=style))
 
     @rule(
-        who=st.integers(0, 1),
+        who=WHO,
         create=st.sampled_from(CREATE_MOODS),
         ask=st.sampled_from(ASK_MOODS),
         rounds=st.integers(0, 5),
@@ -169,139 +170,131 @@ class Model(RuleBasedStateMachine):
         """The usual way, under some mood: single steps alone would seldom get this far."""
         self.create_mood, self.ask_mood = create, ask
 
-        async def go() -> None:
-            with suppress(RequestRefusedError):
-                payment_id = await self.shop.ordered(self._customer(who), order_style="lifestyle")
-                self.payments.append(payment_id)
-                await self.shop.notify(payment_id, "paid", self._event())
-            for _ in range(rounds):
-                await self.shop.round()
+        async def pay(shop: Shop) -> None:
+            payment_id = await shop.ordered(self.customers[who], order_style="lifestyle")
+            await shop.notify(payment_id, "paid", self._event())
 
-        self._run(go())
+        self._do(pay)
+        for _ in range(rounds):
+            self._do(lambda shop: shop.round())
 
-    def _customer(self, who: int) -> Customer:
-        return self.customers[who]
+    def _payment(self, which: int) -> int | None:
+        """One that the bank knows of."""
+        known = sorted(self.world.bank.facts)
+        return known[which % len(known)] if known else None
 
     # What is drawn never depends on what is there: rivals race for real, and a replay must draw the same.
     @rule(which=PLACES, state=st.sampled_from(["paid", "canceled"]), times=st.integers(1, 3))
     def notice(self, which: int, state: str, times: int) -> None:
-        if not self.payments:
-            return
-        payment_id = self.payments[which % len(self.payments)]
-        event = self._event()
-
-        async def go() -> None:
-            await asyncio.gather(
-                *(self.shop.notify(payment_id, state, event) for _ in range(times))
-            )
-
-        self._run(go())
+        payment_id = self._payment(which)
+        if payment_id is not None:
+            event = self._event()
+            self._do(lambda shop: shop.notify(payment_id, state, event), times=times)
 
     @rule(which=PLACES)
     def pay_without_a_word(self, which: int) -> None:
-        if self.payments:
-            self.shop.bank.pays(self.payments[which % len(self.payments)])
+        payment_id = self._payment(which)
+        if payment_id is not None:
+            self.world.bank.pays(payment_id)
 
-    @rule(who=st.integers(0, 1), times=st.integers(1, 4))
+    @rule(silent=st.booleans())
+    def bank_is_silent(self, *, silent: bool) -> None:
+        self.world.bank.silent = silent
+
+    @rule(who=WHO, times=st.integers(1, 4))
     def generate(self, who: int, times: int) -> None:
-        async def go() -> None:
-            one = lambda: self.shop.start(self._customer(who), style="creative")  # noqa: E731
-            await asyncio.gather(*(self._try(one) for _ in range(times)))
+        self._do(lambda shop: shop.start(self.customers[who], style="creative"), times=times)
 
-        self._run(go())
+    @rule(who=WHO)
+    def operator_grants(self, who: int) -> None:
+        request_id = uuid.uuid4()
+        self._do(
+            lambda shop: grant_photos(
+                shop.darkroom,
+                user_id=self.customers[who].user_id,
+                tier_id="starter",
+                request_id=request_id,
+            ),
+            times=2,
+        )
+
+    @rule(times=st.integers(1, 2))
+    def operator_replays(self, times: int) -> None:
+        self._do(lambda shop: replay_letters(shop.darkroom, None, provider=None), times=times)
 
     @rule(step=st.sampled_from(sorted(STEPS)), times=st.integers(1, 3))
     def work(self, step: str, times: int) -> None:
-        async def go() -> None:
-            await asyncio.gather(*(STEPS[step](self.shop.darkroom) for _ in range(times)))
-
-        self._run(go())
+        self._do(lambda shop: STEPS[step](shop.darkroom), times=times)
 
     @rule(rounds=st.integers(1, 4))
     def work_on(self, rounds: int) -> None:
-        async def go() -> None:
-            for _ in range(rounds):
-                await self.shop.round()
-
-        self._run(go())
+        for _ in range(rounds):
+            self._do(lambda shop: shop.round())
 
     @rule(create=st.sampled_from(CREATE_MOODS), ask=st.sampled_from(ASK_MOODS))
     def mood(self, create: str, ask: str) -> None:
         self.create_mood, self.ask_mood = create, ask
 
-    @rule(which=PLACES)
-    def callback(self, which: int) -> None:
-        created = sorted(self.shop.provider.created)
+    @rule(which=PLACES, times=st.integers(1, 2))
+    def callback(self, which: int, times: int) -> None:
+        created = sorted(self.world.provider.created)
         if not created:
             return
         task_id = created[which % len(created)]
-        token = self.shop.provider.token_of(task_id)
-        self._run(
-            receive_generation_callback(
-                self.shop.darkroom, provider_name="scripted", token=token, provider_task_id=task_id
-            )
+        token = self.world.provider.token_of(task_id)
+        self._do(
+            lambda shop: receive_generation_callback(
+                shop.darkroom, provider_name="scripted", token=token, provider_task_id=task_id
+            ),
+            times=times,
         )
 
-    @rule(job_id=st.integers(1, 6), message=st.integers(1, 4))
-    def queue(self, job_id: int, message: int) -> None:
-        self._run(
-            receive_queue_message(self.shop.darkroom, message_id=f"m{message}", job_id=job_id)
+    @rule(job_id=st.integers(1, 6), message=st.integers(1, 4), times=st.integers(1, 2))
+    def queue(self, job_id: int, message: int, times: int) -> None:
+        self._do(
+            lambda shop: receive_queue_message(
+                shop.darkroom, message_id=f"m{message}", job_id=job_id
+            ),
+            times=times,
         )
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 11.0, 61.0, 95.0, 1000.0, 4000.0, 90_000.0]))
     def time_passes(self, seconds: float) -> None:
         if self.clock + seconds < LONGEST_SECONDS:
             self.clock += seconds
-            self._run(self.shop.advance(seconds))
+            self.world.insist(lambda shop: shop.advance(seconds))
 
-    @rule(name=st.sampled_from(NAMES), step=st.sampled_from(sorted(STEPS)))
-    def crash(self, name: str, step: str) -> None:
-        """A worker dies at this checkpoint, if its step passes it; another is started."""
-
-        async def at(passed: str) -> None:
-            if passed == name:
-                raise CrashError(name)
-
-        async def go() -> None:
-            try:
-                with checkpoints_handled_by(at):
-                    await STEPS[step](self.shop.darkroom)
-            except CrashError:
-                pass
-            except BaseExceptionGroup as group:
-                if group.subgroup(CrashError) is None:
-                    raise
-            leases = LeaseKeeper(self.shop.database, lease_seconds=10, renew_seconds=3)
-            self.shop.darkroom = replace(self.shop.darkroom, leases=leases)
-
-        self._run(go())
+    @rule(place=st.sampled_from(CASES), step=st.sampled_from(sorted(STEPS)))
+    def crash(self, place: Place, step: str) -> None:
+        """The next time that anybody passes this place, the process is gone or the connection lost."""
+        self.world.crash = Crash(place)
+        self._do(lambda shop: STEPS[step](shop.darkroom))
 
     @invariant()
     def every_promise_holds(self) -> None:
-        report = self._run(run_audit(self.shop.database))
+        report = self.world.insist(lambda shop: run_audit(shop.database))
         broken = [finding for finding in report.findings if finding.name not in TIME_BOUND]
         assert not broken, broken
 
     def teardown(self) -> None:
         try:
-            self.create_mood = self.ask_mood = "fine"
-            self.shop.bank.closes_what_waits()
-            self._run(self.shop.drain())
-            report = self._run(run_audit(self.shop.database))
-            assert report.clean, report.findings
-            open_rows = self._run(
-                self.shop.value(
-                    "SELECT (SELECT count(*) FROM generation_jobs "
-                    "WHERE status IN ('pending', 'processing')) + (SELECT count(*) FROM payments "
-                    "WHERE status = 'pending')"
-                )
-            )
-            assert open_rows == 0
+            self._end_of_the_day()
         finally:
-            self._run(self.stack.aclose())
-            self.runner.close()
+            self.world.close()
             self.folder.cleanup()
             self._admin("DROP DATABASE {name} WITH (FORCE)")
+
+    def _end_of_the_day(self) -> None:
+        """Everything calm, everybody heard: nothing is open, and each photo is here or its money on its way."""
+        self.create_mood = self.ask_mood = "fine"
+        self.world.crash = Crash(None)
+        self.world.bank.silent = False
+        self.world.bank.closes_what_waits()
+        self.world.insist(lambda shop: shop.drain())
+        report = self.world.insist(lambda shop: run_audit(shop.database))
+        assert report.clean, report.findings
+        left = self.world.insist(lambda shop: shop.rows(LEFT))
+        assert left == [{"open_jobs": 0, "open_payments": 0, "unsettled_photos": 0}], left
 
 
 @pytest.mark.timeout(max(300, EXAMPLES * 20))

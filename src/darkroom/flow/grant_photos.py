@@ -4,6 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from darkroom.core.payments import find_payment_by_request, insert_grant
+from darkroom.core.requests import lock_user
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import not_found
@@ -16,9 +17,12 @@ async def grant_photos(darkroom: Darkroom, *, user_id: int, tier_id: str, reques
 
     Raises:
         RequestRefusedError: no such tier.
+        RowBusyError: ask again.
     """
 
     async def insert(tx: Connection) -> int:
+        # Both at once: the second waits here, and finds what the first has made.
+        await lock_user(tx, user_id, lock_timeout_ms=darkroom.limits.lock_timeout_ms)
         known = await find_payment_by_request(tx, request_id)
         if known is not None:
             return known
