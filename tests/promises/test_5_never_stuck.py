@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from darkroom.config import Limits
 from darkroom.core.attempts import begin_calls, record_created
+from darkroom.core.audit import run_audit
 from darkroom.core.leases import renew_leases
 from darkroom.core.tasks import TaskClaim, claim_queued, move_to_pending
+from darkroom.db.database import Database
+from darkroom.edges.worker import Worker
+from darkroom.flow import tell_watchers
 from darkroom.flow.darkroom import request_of
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import OrderRequest, order_photos
@@ -23,7 +30,7 @@ from darkroom.ports.generation import (
     Working,
 )
 from darkroom.ports.storage import StorageUnavailableError
-from tests.shop import Shop
+from tests.shop import Shop, open_shop
 
 
 async def test_with_every_doorbell_off_an_order_still_finishes(shop: Shop) -> None:
@@ -33,6 +40,45 @@ async def test_with_every_doorbell_off_an_order_still_finishes(shop: Shop) -> No
     shop.bank.pays(payment_id)
     await shop.drain()
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+JOBS_COMPLETED = "SELECT count(*) FROM generation_jobs WHERE status = 'completed'"
+
+
+class _DeafDoorbell:
+    """Nobody hears it: neither a worker of this process nor one elsewhere."""
+
+    async def ring(self, job_id: int | None = None) -> None:
+        del job_id
+
+    async def wait(self, timeout_seconds: float) -> None:
+        await asyncio.sleep(min(timeout_seconds, 0.01))
+
+
+async def test_a_worker_that_hears_no_bell_finishes_every_order(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker itself, in real time: no notice, callback, queue or cron, no NOTIFY and no LISTEN either."""
+
+    async def unheard(_tx: object, _job_id: int) -> None:
+        return None
+
+    monkeypatch.setattr(tell_watchers, "ring_watchers", unheard)
+    limits = Limits(payment_ask_first_seconds=0, poll_first_seconds=0, poll_cap_seconds=0.05)
+    database = Database(dsn, prepare_statements=False)
+    await database.open()
+    async with open_shop(database, tmp_path, limits=limits) as shop:
+        shop.darkroom = replace(shop.darkroom, doorbell=_DeafDoorbell())
+        for _ in range(3):
+            customer = await shop.customer()
+            shop.bank.pays(await shop.ordered(customer, order_style="signature"))
+        await shop.paid(await shop.customer(), order_style="creative")
+        async with asyncio.timeout(60), Worker(shop.darkroom).running():
+            while await shop.value(JOBS_COMPLETED) < 4:
+                await asyncio.sleep(0.05)
+        assert await shop.value("SELECT count(*) FROM generated_photos") == 28
+        assert (await run_audit(database)).clean
+    await database.close()
 
 
 async def test_a_payment_nobody_answers_for_never_expires(shop: Shop) -> None:

@@ -89,6 +89,7 @@ async def work(wires: Wires, settings: Settings) -> None:
 
 def listen_on_free_port() -> socket.socket:
     """A socket on loopback whose number nobody else can take."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With its protocol named: asyncio turns Nagle off only for such a socket, and answers come 40 ms sooner.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     return listening

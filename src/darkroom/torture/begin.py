@@ -1,6 +1,8 @@
 """Which design is tortured."""
 
 import importlib
+import sys
+from pathlib import Path
 from typing import cast
 
 from darkroom.edges.terminal import console, fail
@@ -26,6 +28,8 @@ def _find(name: str) -> Design:
         return Ours()
     if name != "previous":
         fail(f"no such design: {name} (darkroom, previous)", code=2)
+    # The installed command does not look into the folder it is called from; `python -m` does.
+    sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(PREVIOUS)
     except ModuleNotFoundError:

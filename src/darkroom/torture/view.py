@@ -112,9 +112,10 @@ def show_verdict(console: Console, verdict: Verdict, *, orders: int, faults: int
         if len(counted) > COMPLAINTS_SHOWN:
             console.print(f"  [red]{name}[/red] ... and {len(counted) - COMPLAINTS_SHOWN} more")
     colour = "green" if verdict.clean else "red"
+    met = "survived" if verdict.clean else "met"
     paid_back = f" ({verdict.paid_back} paid back)" if verdict.paid_back else ""
     console.print(
-        f"orders {orders} · photos {verdict.photos}{paid_back} · faults survived {faults} · "
+        f"orders {orders} · photos {verdict.photos}{paid_back} · faults {met} {faults} · "
         f"[{colour}]lost {len(verdict.lost)} · doubled {len(verdict.doubled)} · "
         f"unexplained {len(verdict.unexplained)}[/{colour}]",
         soft_wrap=True,

@@ -1,0 +1,1 @@
+"""The program beside others: what it is measured against."""
