@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 
 import psycopg
 import pytest
@@ -27,6 +27,34 @@ from darkroom.wiring import bundled_catalog
 from tests.shop import Shop, open_shop
 
 configure_logging("json", level=logging.CRITICAL)
+
+PROVEN: Final = {
+    "tests/crash/test_every_checkpoint.py::test_after_a_crash": "crashes, one at each place of the code",
+    "tests/promises/test_the_matrix.py::": "cells of message x status x how often and when",
+}
+"""What the end of a run tells, so that the size of the proof stands in CI's output: cases by test."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The enumerations' sizes, how many were violated, and what torture said."""
+    told: list[str] = []
+    for prefix, what in PROVEN.items():
+        sizes = {
+            outcome: sum(
+                int(dict(report.user_properties).get("cases", 1))
+                for report in terminalreporter.getreports(outcome)
+                if report.nodeid.startswith(prefix) and report.when == "call"
+            )
+            for outcome in ("passed", "failed")
+        }
+        if any(sizes.values()):
+            told.append(f"{sum(sizes.values())} {what}: {sizes['failed']} violations")
+    for report in terminalreporter.getreports("passed"):
+        told += [str(value) for name, value in report.user_properties if name == "told"]
+    if told:
+        terminalreporter.write_sep("=", "proof")
+        for line in told:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

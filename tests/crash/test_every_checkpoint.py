@@ -17,6 +17,7 @@ from tests.crash.story import tell
 from tests.crash.vanishing import Crash, World, world
 
 VISITS: Final = int(os.environ.get("CRASH_VISITS", "1"))
+"""At how many of its visits each place is struck, one in each case. `make soak` asks for more."""
 CASES: Final = places()
 
 
@@ -43,14 +44,16 @@ def _judge(told: World, place: Place | None) -> None:
     assert report.clean, report.findings
 
 
+@pytest.mark.parametrize("visit", range(1, VISITS + 1))
 @pytest.mark.parametrize("place", CASES, ids=str)
 def test_after_a_crash_there_every_order_is_whole(
-    dsn: str, server: str, tmp_path: Path, place: Place
+    dsn: str, server: str, tmp_path: Path, place: Place, visit: int
 ) -> None:
-    crash = Crash(place)
+    """bugbook A2, bugbook B6, bugbook C1 and what else a death between two steps did to the older design."""
+    crash = Crash(place, visit)
     with world(dsn, server, tmp_path, Crash(None)) as told:
         tell(told, crash)
-        assert crash.happened, f"the story never passes {place}"
+        assert crash.happened or visit > 1, f"the story never passes {place}"
         _judge(told, place)
 
 

@@ -1,7 +1,7 @@
 """`darkroom torture`: the same seed, the same day; a judge who can say no; one short run of the real thing."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,21 @@ def test_the_same_seed_draws_the_same_day() -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_a_short_day_ends_with_nothing_lost_doubled_or_unexplained() -> None:
+async def test_a_short_day_ends_with_nothing_lost_doubled_or_unexplained(
+    record_property: Callable[[str, object], None],
+) -> None:
     """Real processes, SIGKILL, a network that fails, an embedded PostgreSQL: what people run, smaller."""
     out = io.StringIO()
     console = Console(file=out, width=80)
     code = await run_torture(Wish(seed=1, orders=6, minutes=0.2, workers=2), Ours(), console)
-    last = out.getvalue().strip().splitlines()[-1]
+    lines = out.getvalue().strip().splitlines()
+    last = lines[-1]
     assert code == 0, out.getvalue()
     assert last.startswith("orders 6 · photos ")
     assert last.endswith("lost 0 · doubled 0 · unexplained 0")
     assert "faults survived 0" not in last
+    for line in (*(line for line in lines if line.startswith("work goes on")), last):
+        record_property("told", f"torture: {line}")
 
 
 def test_what_people_watch_fits_into_80_columns() -> None:
