@@ -82,6 +82,8 @@ async def test_the_judge_finds_nothing_where_nothing_is(
     ("change", "where"),
     [
         ({"payment_id": 999}, "lost"),
+        ({"payment_id": None, "paid_minor": 0, "bank_payments": 0}, "lost"),
+        ({"payment_ids": frozenset({1, 2})}, "doubled"),
         ({"bank_payments": 2}, "doubled"),
         ({"job_ids": frozenset({999})}, "doubled"),
         ({"paid_minor": 1}, "unexplained"),

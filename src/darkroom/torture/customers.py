@@ -32,6 +32,7 @@ class Sale:
     order: Order
     payment_id: int | None = None
     photos: int = 0
+    payment_ids: set[int] = field(default_factory=set[int])
     job_ids: set[int] = field(default_factory=set[int])
     done: bool = False
 
@@ -90,6 +91,7 @@ class Customers:
                 paid_minor=sum(taken.get(sale.payment_id or 0, [])),
                 bank_payments=len(taken.get(sale.payment_id or 0, [])),
                 job_ids=frozenset(sale.job_ids),
+                payment_ids=frozenset(sale.payment_ids),
             )
             for sale in self.sales.values()
         ]
@@ -106,8 +108,8 @@ class Customers:
             if paid is None or not order.pays:
                 return
             async with asyncio.TaskGroup() as group:
-                for number in range(order.notices):
-                    group.create_task(self._notify_again(checkout, number, lot))
+                for _ in range(order.notices):
+                    group.create_task(self._notify_again(checkout, lot))
                 if not (order.by_notice and self._design.starts_by_notice):
                     await self._generate(sale)
                 for number in range(order.deliveries if sale.job_ids else 0):
@@ -130,12 +132,12 @@ class Customers:
                 )
             )
             self.repeated["click"] += order.clicks - 1
-            for answer in answers:
-                if answer.get("success"):
-                    data = answer["data"]
-                    sale.payment_id = int(data["paymentId"])
-                    sale.photos = int(data["photoCount"])
-                    return str(data["checkoutUrl"]).rpartition("/")[2]
+            answered = [answer["data"] for answer in answers if answer.get("success")]
+            sale.payment_ids |= {int(data["paymentId"]) for data in answered}
+            if answered:
+                sale.payment_id = int(answered[0]["paymentId"])
+                sale.photos = int(answered[0]["photoCount"])
+                return str(answered[0]["checkoutUrl"]).rpartition("/")[2]
             await asyncio.sleep(PAUSE_SECONDS)
         return None
 
@@ -169,7 +171,7 @@ class Customers:
                 return
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _notify_again(self, bank_payment_id: str, number: int, lot: random.Random) -> None:
+    async def _notify_again(self, bank_payment_id: str, lot: random.Random) -> None:
         """A copy of the bank's notice, whenever it comes."""
         await asyncio.sleep(lot.uniform(0, REPEATS_SPREAD_SECONDS))
         event_id = self._bank.event_of(bank_payment_id)
@@ -177,7 +179,6 @@ class Customers:
             return
         url, headers, content = self._bank.notice(event_id)
         self.repeated["notice"] += 1
-        del number
         await self._send(url, content, headers)
 
     async def _deliver(self, sale: Sale, job_id: int, number: int, lot: random.Random) -> None:

@@ -46,6 +46,7 @@ class Sold:
         paid_minor: what the bank took for it, over all of its payments.
         bank_payments: how often the customer was made to pay.
         job_ids: every job that any answer named for this order.
+        payment_ids: every payment that any answer named for it.
     """
 
     payment_id: int | None
@@ -53,6 +54,7 @@ class Sold:
     paid_minor: int
     bank_payments: int
     job_ids: frozenset[int]
+    payment_ids: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)

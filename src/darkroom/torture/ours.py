@@ -198,6 +198,10 @@ def _judge_payments(
     """Each order: paid once, one job, each photo here or its money on the way back."""
     for sale in sold:
         row = payments.get(sale.payment_id or 0)
+        if sale.payment_id is None:
+            verdict.lost.append("a customer who pressed for two minutes and was never answered")
+        several = sorted(sale.payment_ids)
+        verdict.doubled += [f"payments {several} for one order"] * (len(several) - 1)
         if not sale.paid_minor:
             if row is not None and row["jobs"]:
                 verdict.unexplained.append(f"payment {row['id']}: photos that nobody paid")
