@@ -21,6 +21,8 @@ Connection = AsyncConnection[TupleRow]
 
 CONNECT_SECONDS: Final = 5
 """How long a request may wait for a connection before it is told 503."""
+DRAIN_PAUSE_SECONDS: Final = 5
+"""A server that restarts is gone for about a second; connections opened since then are good."""
 USE_SECONDS: Final = 20
 """The longest one use of a connection may take: a server that hangs with its sockets open answers nobody.
 Work of ours takes milliseconds; what legitimately takes longer says so."""
@@ -117,6 +119,7 @@ class Database:
         self.dsn = dsn
         self.has_sessions = prepare_statements
         self._draining: asyncio.Task[None] | None = None
+        self._drains_again_at = 0.0
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
             min_size=1,
@@ -176,7 +179,10 @@ class Database:
             raise DatabaseUnavailableError("no answer in time") from error
         except psycopg.errors.LockNotAvailable as error:
             raise RowBusyError from error
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, *_USELESS) as error:
+        except PoolTimeout as error:
+            # Everybody is busy, or nothing can be opened: closing what there is would help in neither case.
+            raise DatabaseUnavailableError(type(error).__name__) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError, *_USELESS) as error:
             self._drop_idle_connections()
             raise DatabaseUnavailableError(type(error).__name__) from error
         except psycopg.Error as error:
@@ -185,9 +191,13 @@ class Database:
     def _drop_idle_connections(self) -> None:
         """After a restart of the server every idle connection is dead: replace them all, not one by one.
 
-        In the background, one at a time: whoever found out has waited long enough.
+        In the background: whoever found out has waited long enough. Seldom: one restart is one drain, and a
+        network that loses a connection now and then must not cost all the others each time. Under load that
+        fed itself: drained, too few, waited for in vain, drained again.
         """
-        if self._draining is None or self._draining.done():
+        now = asyncio.get_running_loop().time()
+        if now >= self._drains_again_at:
+            self._drains_again_at = now + DRAIN_PAUSE_SECONDS
             self._draining = asyncio.create_task(self._pool.drain(), name="drop-connections")
 
     @asynccontextmanager

@@ -1,0 +1,74 @@
+"""The pool under load and loss: one lost connection must not cost the others, and waiting must not cost any."""
+
+from contextlib import AsyncExitStack
+
+import psycopg
+import pytest
+
+from darkroom.db import database as database_module
+from darkroom.db.database import Connection, Database, DatabaseUnavailableError
+
+
+async def _pid(connection: Connection) -> int:
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def _pids(database: Database, count: int) -> set[int]:
+    """The servers' ends of so many connections, used side by side."""
+    async with AsyncExitStack() as stack:
+        return {
+            await _pid(await stack.enter_async_context(database.connection())) for _ in range(count)
+        }
+
+
+async def test_waiting_in_vain_closes_nothing(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that was only busy was emptied, so that the next had to wait longer: it fed itself."""
+    monkeypatch.setattr(database_module, "CONNECT_SECONDS", 0.05)
+    database = Database(dsn, pool_size=2)
+    monkeypatch.setattr(database_module, "CONNECT_SECONDS", 5)
+    await database.open()
+    before = set[int]()
+    while len(before) < 2:
+        try:
+            before = await _pids(database, 2)
+        except DatabaseUnavailableError:
+            continue  # 0.05 s are short for a first connection
+    async with database.connection(), database.connection():
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailableError):
+                async with database.connection():
+                    raise AssertionError("there are only two")
+    assert await _pids(database, 2) == before
+    await database.close()
+
+
+async def test_a_restart_is_one_drain_and_a_lost_connection_costs_itself(dsn: str) -> None:
+    database = Database(dsn, pool_size=3)
+    await database.open()
+    first = await _pids(database, 3)
+
+    async def lose(connection: Connection) -> None:
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [await _pid(connection)])
+        await connection.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailableError):
+        async with database.connection() as connection:
+            await lose(connection)
+    second = await _until_fresh(database, first)
+    with pytest.raises(DatabaseUnavailableError):
+        async with database.connection() as connection:
+            await lose(connection)
+    third = await _pids(database, 3)
+    assert len(second & third) == 2, "the pool was drained again for one loss"
+    await database.close()
+
+
+async def _until_fresh(database: Database, old: set[int]) -> set[int]:
+    """Drained in the background: soon nobody of before is left."""
+    while True:
+        now = await _pids(database, 3)
+        if not now & old:
+            return now
