@@ -53,6 +53,31 @@ async def test_odd_bodies(shop: Shop, path: str, body: bytes, content_type: str)
     assert await shop.value("SELECT count(*) FROM payments") == 0
 
 
+@pytest.mark.parametrize("path", [*POSTS, "/api/jobs/process", "/api/webhooks/payments/bank"])
+async def test_a_client_that_leaves_in_the_middle_is_no_error_of_ours(
+    shop: Shop, path: str
+) -> None:
+    """Each was logged as an unhandled error, in the hundreds when a network failed."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:  # noqa: ANN401 - ASGI's
+        sent.append(dict(message))
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "headers": [*headers, (b"content-length", b"100")],
+        "client": ("127.0.0.1", 1), "server": ("localhost", 80),
+    }  # fmt: skip
+    await application_of(shop)(scope, receive, send)
+    assert all(message.get("status", 400) < 500 for message in sent)
+    assert await shop.value("SELECT count(*) FROM payments") == 0
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError, RowBusyError
 from darkroom.flow.errors import RequestRefusedError
@@ -92,6 +93,12 @@ def install_error_answers(app: FastAPI) -> None:
         TimeoutError,
     ):
         app.add_exception_handler(kind, busy)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads this. It is the client's doing, not an error of ours, and nothing was begun.
+        log.info("client left in the middle of its request")
+        return failure(400, "CLIENT_LEFT", "The request ended in the middle")
 
     @app.exception_handler(Exception)
     async def broken(_request: Request, error: Exception) -> JSONResponse:
