@@ -6,6 +6,7 @@ import random
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, cast
@@ -13,12 +14,16 @@ from typing import Any, Final, cast
 import httpx
 import jwt
 
+from darkroom.kit.backoff import backoff_seconds
 from darkroom.torture.design import Design, Sold, Surroundings
 from darkroom.torture.plan import Order, Plan
 from darkroom.twin.bank import SandboxBank
 
 CALL_SECONDS: Final = 10
 PAUSE_SECONDS: Final = 0.5
+PAUSE_CAP_SECONDS: Final = 5
+"""Customers press again sooner than they should, and then less and less often: a crowd that knocks twice a
+second for ever would measure the machine, not the design."""
 PATIENCE_SECONDS: Final = 120
 """After this a customer without an answer leaves. Deaths and databases come back within seconds."""
 REPEATS_SPREAD_SECONDS: Final = 15
@@ -74,6 +79,12 @@ class Customers:
             for sale in self.sales.values():
                 group.create_task(self._buy(sale))
 
+    def leave(self) -> None:
+        """Whoever has not paid by now never will; the bank closes what was left open."""
+        for row in self._bank.payments():
+            if row["status"] == "waiting":
+                self._bank.decide(row["id"], "canceled")
+
     async def close(self) -> None:
         """Hang up."""
         await self._http.aclose()
@@ -123,23 +134,31 @@ class Customers:
         body: dict[str, Any] = {"tierId": order.tier, "telegramUserId": order.telegram_user_id}
         if order.by_notice:
             body |= {"avatarId": self._avatars[order.telegram_user_id], "styleId": order.style}
-        ends_at = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < ends_at:
+        key = {"Idempotency-Key": f"order-{order.number}"}
+        async for clicks in self._presses(order):
             answers = await asyncio.gather(
-                *(
-                    self._post("/api/payments", body, {"Idempotency-Key": f"order-{order.number}"})
-                    for _ in range(order.clicks)
-                )
+                *(self._post("/api/payments", body, key) for _ in range(clicks))
             )
-            self.repeated["click"] += order.clicks - 1
             answered = [answer["data"] for answer in answers if answer.get("success")]
             sale.payment_ids |= {int(data["paymentId"]) for data in answered}
             if answered:
                 sale.payment_id = int(answered[0]["paymentId"])
                 sale.photos = int(answered[0]["photoCount"])
                 return str(answered[0]["checkoutUrl"]).rpartition("/")[2]
-            await asyncio.sleep(PAUSE_SECONDS)
         return None
+
+    async def _presses(self, order: Order) -> AsyncGenerator[int]:
+        """How many clicks at once, again and again: an impatient crowd of them first, then single ones."""
+        ends_at = time.monotonic() + PATIENCE_SECONDS
+        clicks, tries = order.clicks, 0
+        while time.monotonic() < ends_at:
+            self.repeated["click"] += clicks - (tries == 0)
+            yield clicks
+            pause = backoff_seconds(
+                tries, base_seconds=PAUSE_SECONDS, cap_seconds=PAUSE_CAP_SECONDS
+            )
+            await asyncio.sleep(pause)
+            clicks, tries = 1, tries + 1
 
     async def _generate(self, sale: Sale) -> None:
         """Press "generate" until some answer names the job."""
@@ -151,12 +170,10 @@ class Customers:
             "useStoredReferences": True,
             "paymentId": sale.payment_id,
         }
-        ends_at = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < ends_at and not sale.job_ids:
+        async for clicks in self._presses(order):
             answers = await asyncio.gather(
-                *(self._post("/api/generate", body, {}) for _ in range(order.clicks))
+                *(self._post("/api/generate", body, {}) for _ in range(clicks))
             )
-            self.repeated["click"] += order.clicks - 1
             consumed = False
             for answer in answers:
                 if answer.get("success"):
@@ -167,9 +184,8 @@ class Customers:
                 consumed = consumed or error.get("code") == "PAYMENT_CONSUMED"
                 if details.get("jobId") is not None:
                     sale.job_ids.add(int(details["jobId"]))
-            if consumed:
+            if consumed or sale.job_ids:
                 return
-            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _notify_again(self, bank_payment_id: str, lot: random.Random) -> None:
         """A copy of the bank's notice, whenever it comes."""

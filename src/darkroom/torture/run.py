@@ -157,6 +157,7 @@ class _Stage:
             scene.begin("calm: draining", DRAIN_SECONDS)
             async with asyncio.timeout(DRAIN_SECONDS):
                 await selling
+                self.customers.leave()
                 await self._until_quiet()
         except TimeoutError:
             pass  # what is open now is stuck: the verdict counts it
