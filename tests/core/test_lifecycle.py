@@ -66,6 +66,7 @@ async def test_of_all_ordered_pairs_exactly_the_listed_ones_pass(shop: Shop, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_table_takes_exactly_the_statuses_of_the_page(shop: Shop, kind: Kind) -> None:
+    """bugbook E20: a status was any text, and whoever filtered by it knew some of them."""
     definition = await shop.value(
         "SELECT pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid "
         "WHERE t.relname = %s AND c.contype = 'c' AND c.conname = t.relname || '_status_check'",

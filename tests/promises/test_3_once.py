@@ -8,14 +8,20 @@ import pytest
 
 from darkroom.core import inbox, queue_messages
 from darkroom.core.tasks import claim_pending, move_to_storing
+from darkroom.db.database import DatabaseRefusedError
+from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.collect_photos import collect_due_photos
+from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.finish_jobs import finish_due_jobs
 from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.read_back import read_payment
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.start_generation import GenerateRequest
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.take_notices import take_due_notices
+from darkroom.flow.tell_watchers import tell_watchers
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.generation import GenerationRequest, NoAnswer
 from tests.shop import Shop
@@ -198,6 +204,38 @@ async def test_a_lost_answer_waits_for_its_callback_and_is_adopted(shop: Shop) -
     assert await shop.value("SELECT count(*) FROM task_attempts WHERE adopted") == 1
 
 
+async def test_a_doorbell_does_not_cut_the_wait_for_a_lost_answer_short(shop: Shop) -> None:
+    """bugbook B1, bugbook B6: a redelivery bought a second task while the first one's callback was under way.
+
+    Found by the matrix.
+    """
+
+    async def lost(request: GenerationRequest) -> NoAnswer | None:
+        if request.prompt_index == 0:
+            shop.provider.make(request)
+            return NoAnswer("timeout")
+        return None
+
+    shop.provider.on_create = lost
+    _, job = await shop.sold()
+    await submit_due_tasks(shop.darkroom)
+    await receive_queue_message(shop.darkroom, message_id="again", job_id=job.id)
+    await settle_unknown_tasks(shop.darkroom)
+    assert (await shop.statuses())[0] == "unknown"
+    orphan, request = next(iter(shop.provider.created.items()))
+    await receive_generation_callback(
+        shop.darkroom, provider_name="scripted", token=request.token, provider_task_id=orphan
+    )
+    await take_due_notices(shop.darkroom)
+    # The callback ends the wait at once: nobody waits for the rest of the grace.
+    await settle_unknown_tasks(shop.darkroom)
+    assert (await shop.statuses())[0] == "pending"
+    shop.provider.on_create = None
+    await shop.drain()
+    assert (await shop.job(job.id))["status"] == "completed"
+    assert len(shop.provider.created) == 7
+
+
 async def test_a_lost_answer_without_a_callback_costs_one_more_task_and_the_ledger_shows_it(
     shop: Shop,
 ) -> None:
@@ -232,19 +270,35 @@ async def test_a_callback_that_forges_another_task_binds_nothing(shop: Shop) -> 
 
 
 async def test_every_doorbell_fifty_times_changes_nothing(shop: Shop) -> None:
+    """Queue, notice, callbacks of every task, NOTIFY, our own bell, and both crons' rounds, side by side."""
     customer = await shop.customer()
     payment_id = await shop.ordered(customer, order_style="signature")
     await shop.notify(payment_id)
     await take_due_notices(shop.darkroom)
     job_id = await shop.value("SELECT id FROM generation_jobs")
-    steps = (*WORK_STEPS, *HOUSE_STEPS)
+
+    async def call_back(task_id: str) -> None:
+        await receive_generation_callback(
+            shop.darkroom,
+            provider_name="scripted",
+            token=shop.provider.token_of(task_id),
+            provider_task_id=task_id,
+        )
+
     for number in range(50):
-        await receive_queue_message(shop.darkroom, message_id=f"m{number}", job_id=job_id)
-        await shop.notify(payment_id, event=f"e{number}")
-        await asyncio.gather(*(step.run(shop.darkroom) for step in steps))
+        await asyncio.gather(
+            receive_queue_message(shop.darkroom, message_id=f"m{number}", job_id=job_id),
+            shop.notify(payment_id, event=f"e{number}"),
+            shop.darkroom.doorbell.ring(job_id),
+            tell_watchers(shop.darkroom, job_id),
+            *(call_back(task_id) for task_id in shop.provider.created),
+            *(step.run(shop.darkroom) for step in (*WORK_STEPS, *HOUSE_STEPS)),
+        )
     await shop.drain()
     assert len(shop.provider.created) == 7
     assert await shop.value("SELECT count(*) FROM generated_photos") == 7
+    assert await shop.value("SELECT count(*) FROM generation_jobs") == 1
+    assert await shop.value("SELECT count(*) FROM task_attempts") == 7
 
 
 async def test_the_same_message_to_the_inbox_at_once_is_one_row(shop: Shop) -> None:
@@ -266,3 +320,70 @@ def test_a_requests_hash_is_its_meaning() -> None:
 
     assert hashed("a", None) == hashed("a", None)
     assert len({hashed("a", None), hashed("b", None), hashed("a", 1)}) == 3
+
+
+async def test_money_that_is_only_promised_starts_nothing(shop: Shop) -> None:
+    """bugbook E4: a bank had set the money aside, nobody took it, and the photos were made."""
+    customer = await shop.customer()
+    payment_id = await shop.ordered(customer, order_style="signature")
+    await shop.notify(payment_id, "waiting", "a")
+    await take_due_notices(shop.darkroom)
+    assert await shop.value("SELECT outcome FROM inbox") == "waiting"
+    assert await shop.value("SELECT status FROM payments") == "pending"
+    with pytest.raises(RequestRefusedError, match="PAYMENT_REQUIRED"):
+        await shop.start(customer, payment_id=payment_id)
+    await shop.notify(payment_id, "paid", "b")
+    await shop.drain()
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+async def test_what_went_back_is_not_revived(shop: Shop) -> None:
+    """bugbook E7: whoever looked at a refunded payment made it a good one again."""
+    customer = await shop.customer()
+    payment_id = await shop.paid(customer, order_style="signature")
+    shop.bank.pays(payment_id)
+    async with shop.database.transaction() as tx:
+        await tx.execute("UPDATE payments SET status = 'refunding'")
+        await tx.execute(
+            "INSERT INTO refunds (payment_id, reason, amount_minor, currency) "
+            "SELECT id, 'unused', amount_minor, currency FROM payments"
+        )
+        await tx.execute(
+            "INSERT INTO refund_lines (refund_id, payment_id, kind, amount_minor) "
+            "SELECT id, payment_id, 'unused', amount_minor FROM refunds"
+        )
+        await tx.execute("UPDATE refunds SET status = 'sending'")
+        await tx.execute("UPDATE refunds SET status = 'succeeded', succeeded_at = darkroom_now()")
+        await tx.execute("UPDATE payments SET status = 'refunded'")
+    for state in ("paid", "canceled", "waiting", "paid"):
+        await shop.notify(payment_id, state, f"after-{state}")
+        await take_due_notices(shop.darkroom)
+        await shop.advance(700)
+        await ask_silent_payments(shop.darkroom)
+        view = await read_payment(shop.darkroom, user_id=customer.user_id, payment_id=payment_id)
+        assert (view.status, view.refunded_minor) == ("refunded", 49900)
+    with pytest.raises(RequestRefusedError):
+        await shop.start(customer, payment_id=payment_id)
+    await shop.drain()
+    assert await shop.value("SELECT count(*) FROM generation_jobs") == 0
+
+
+async def test_the_database_refuses_a_second_task_and_a_second_photo(shop: Shop) -> None:
+    """bugbook B7, bugbook B19: whether a photo was there was asked, and nothing held the answer."""
+    await shop.sold()
+    await shop.drain()
+    second_task = (
+        "INSERT INTO kie_tasks (job_id, avatar_id, style_id, prompt, prompt_index, seed, provider, "
+        "share_minor, turn) SELECT job_id, avatar_id, style_id, 'other', prompt_index, seed + 1, provider, "
+        "0, turn FROM kie_tasks LIMIT 1"
+    )
+    second_photo = (
+        "INSERT INTO generated_photos (job_id, task_id, attempt_id, avatar_id, style_id, prompt, "
+        "object_key, sha256, size_bytes, content_type, width, height) SELECT job_id, task_id, attempt_id, "
+        "avatar_id, style_id, prompt, object_key || '-again', sha256, size_bytes, content_type, width, "
+        "height FROM generated_photos LIMIT 1"
+    )
+    for statement in (second_task, second_photo):
+        with pytest.raises(DatabaseRefusedError, match="unique"):
+            async with shop.database.transaction() as tx:
+                await tx.execute(statement.encode())

@@ -192,13 +192,15 @@ async def mark_succeeded(tx: Connection, payment_id: int, *, provider_payment_id
     return moved.rowcount == 1
 
 
+MARK_CANCELED: Final = """
+UPDATE payments SET status = 'canceled', lease_until = NULL, updated_at = darkroom_now()
+WHERE id = %s AND status = 'pending'
+"""
+
+
 async def mark_canceled(tx: Connection, payment_id: int) -> bool:
     """Pending -> canceled. A payment that succeeded stays: a late "no" undoes nothing."""
-    moved = await tx.execute(
-        "UPDATE payments SET status = 'canceled', lease_until = NULL, updated_at = darkroom_now() "
-        "WHERE id = %s AND status = 'pending'",
-        [payment_id],
-    )
+    moved = await tx.execute(MARK_CANCELED, [payment_id])
     return moved.rowcount == 1
 
 

@@ -159,12 +159,13 @@ async def move_to_pending(
 async def move_to_unknown(
     tx: Connection, task: TaskClaim, *, error: str, grace_seconds: float
 ) -> bool:
-    """Submitting -> unknown: no answer came. Wait for a callback until the grace is over."""
+    """Submitting -> unknown: no answer came. Wait for its callback; no doorbell cuts the grace short."""
     moved = await tx.execute(
         """
         UPDATE kie_tasks
-        SET status = 'unknown', last_error = %(error)s, lease_until = NULL, not_before = '-infinity',
+        SET status = 'unknown', last_error = %(error)s, lease_until = NULL,
             due_at = darkroom_now() + make_interval(secs => %(grace)s),
+            not_before = darkroom_now() + make_interval(secs => %(grace)s),
             status_since = darkroom_now(), updated_at = darkroom_now()
         WHERE id = %(id)s AND status = 'submitting' AND claim = %(claim)s
         """,
@@ -317,7 +318,10 @@ async def settle_lapsed_submitting(
     moved = await tx.execute(
         """
         WITH lapsed AS (
-            SELECT t.id, a.id AS attempt_id, a.provider_task_id, a.refusal_code, a.called_at
+            SELECT t.id, a.id AS attempt_id, a.provider_task_id, a.refusal_code, a.called_at,
+                   CASE WHEN a.provider_task_id IS NULL AND a.refusal_code IS NULL
+                             AND t.provider <> ALL(%(idempotent)s)
+                        THEN a.called_at + make_interval(secs => %(grace)s) END AS grace_ends
             FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id
             WHERE t.status = 'submitting' AND t.lease_until <= (SELECT darkroom_now())
             ORDER BY t.due_at, t.id LIMIT %(limit)s
@@ -334,11 +338,8 @@ async def settle_lapsed_submitting(
                           WHEN l.refusal_code IS NOT NULL OR l.called_at IS NULL THEN 'queued'
                           ELSE 'unknown' END,
             kie_task_id = l.provider_task_id, claim = t.claim + 1, lease_until = NULL,
-            not_before = '-infinity',
-            due_at = CASE WHEN l.provider_task_id IS NULL AND l.refusal_code IS NULL
-                               AND l.called_at IS NOT NULL AND t.provider <> ALL(%(idempotent)s)
-                          THEN l.called_at + make_interval(secs => %(grace)s)
-                          ELSE darkroom_now() END,
+            not_before = coalesce(l.grace_ends, '-infinity'),
+            due_at = coalesce(l.grace_ends, darkroom_now()),
             status_since = darkroom_now(), updated_at = darkroom_now()
         FROM lapsed l WHERE t.id = l.id
         """,
@@ -348,7 +349,7 @@ async def settle_lapsed_submitting(
 
 
 async def list_due_unknown(tx: Connection, *, limit: int) -> list[LapsedTask]:
-    """Tasks in `unknown` that are due: the grace is over, or a callback rang. Read only."""
+    """Tasks in `unknown` whose wait is over: the answer is known by now, or the grace has passed. Read only."""
     async with tx.cursor(row_factory=class_row(LapsedTask)) as cursor:
         await cursor.execute(
             """
@@ -357,7 +358,8 @@ async def list_due_unknown(tx: Connection, *, limit: int) -> list[LapsedTask]:
                    (SELECT count(*) FROM task_attempts paid
                     WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts
             FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id
-            WHERE t.status = 'unknown' AND t.due_at <= (SELECT darkroom_now())
+            WHERE t.status = 'unknown'
+              AND (t.due_at <= (SELECT darkroom_now()) OR a.provider_task_id IS NOT NULL)
             ORDER BY t.due_at, t.id LIMIT %(limit)s
             """,
             {"limit": limit},
