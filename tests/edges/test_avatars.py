@@ -11,6 +11,7 @@ import pytest
 from darkroom.core.avatars import bury_avatar, insert_avatar
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.remove import remove_avatar
+from darkroom.flow.take_notices import take_due_notices
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.generation import Again, GenerationRequest, Refused
 from tests.edges.serving import application_of, client_of
@@ -137,7 +138,10 @@ async def test_a_name_that_cannot_be_kept_is_refused(shop: Shop, raw: bytes) -> 
 
 
 async def test_somebody_elses_avatar_is_not_there(shop: Shop) -> None:
-    """bugbook G4, bugbook G18, bugbook A21: ids of others were served, unknown ones made avatars."""
+    """bugbook G4, bugbook G18, bugbook G26, bugbook A21: ids of others were served, unknown ones made avatars.
+
+    Somebody else's and nobody's are told in the same words, so that asking tells nothing.
+    """
     mine, theirs = await shop.customer(500), await shop.customer(501)
     selfie_id = await shop.value(
         "SELECT id FROM reference_photos WHERE avatar_id = %s", theirs.avatar_id
@@ -203,6 +207,7 @@ async def test_an_avatar_that_is_paid_for_stays(
 
 
 async def test_a_delivered_avatar_may_go_and_its_books_stay(shop: Shop) -> None:
+    """bugbook H12: what was made of an avatar kept it from being deleted."""
     customer = await shop.customer(500)
     await _running_set(shop, customer)
     await shop.drain()
@@ -293,3 +298,51 @@ async def test_an_order_placed_while_its_avatar_goes_is_refused(shop: Shop) -> N
         await ordering
     assert refusal.value.code == "AVATAR_NOT_FOUND"
     assert await shop.value("SELECT count(*) FROM payments") == 0
+
+
+async def test_an_avatar_shows_the_set_that_is_made_now(shop: Shop) -> None:
+    """bugbook A22: only a new avatar's status was moved; one with photos looked idle during its next set."""
+    customer = await shop.customer(500)
+    await _running_set(shop, customer)
+    await shop.drain()
+    await shop.paid(customer)
+    second = await shop.start(customer)
+    async with client_of(application_of(shop)) as client:
+        shown = (await client.get("/api/avatars", params=ME)).json()["data"]["avatars"][0]
+        assert shown["lastJob"] == {
+            "jobId": second.id,
+            "status": "pending",
+            "totalPhotos": 7,
+            "completedPhotos": 0,
+        }
+        await shop.drain()
+        shown = (await client.get("/api/avatars", params=ME)).json()["data"]["avatars"][0]
+    assert (shown["lastJob"]["jobId"], shown["lastJob"]["status"]) == (second.id, "completed")
+
+
+async def test_a_second_set_begins_by_itself_and_takes_nothing_from_the_first(shop: Shop) -> None:
+    """bugbook A19, bugbook C12, bugbook C14: a question stood between the money and the photos.
+
+    "Delete the old ones?" No: paid, nothing made; yes: the old ones gone before there were new ones. And
+    both sets of an avatar were counted as one.
+    """
+    customer = await shop.customer(500)
+    await _running_set(shop, customer)
+    await shop.drain()
+    gallery = f"/api/avatars/{customer.avatar_id}/photos"
+    async with client_of(application_of(shop)) as client:
+
+        async def shown(path: str) -> list[int]:
+            data = (await client.get(path, params=ME)).json()["data"]
+            return sorted(photo["photoId"] for photo in data["photos"])
+
+        first, second = "/api/jobs/1", "/api/jobs/2"
+        old = await shown(gallery)
+        await shop.notify(await shop.ordered(customer, order_style="signature"))
+        await take_due_notices(shop.darkroom)
+        assert await shop.value("SELECT max(id) FROM generation_jobs") == 2
+        assert (len(old), await shown(gallery), await shown(second)) == (7, old, [])
+        await shop.drain()
+        new = await shown(second)
+        assert (len(new), await shown(first)) == (7, old)
+        assert await shown(gallery) == old + new

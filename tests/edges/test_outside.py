@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,7 +13,11 @@ import jwt
 import pytest
 
 from darkroom.adapters.qstash_receiver import QStashReceiver
+from darkroom.config import IsolatedSettings
+from darkroom.edges import worker
+from darkroom.edges.worker import Worker
 from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.ports.generation import GenerationRequest
 from tests.edges.serving import CRON_SECRET, application_of, client_of
 from tests.shop import Shop
 
@@ -219,4 +224,85 @@ async def test_health_and_metrics(shop: Shop) -> None:
             )
         answers = [await client.get("/healthz") for _ in range(3)]
         assert {answer.status_code for answer in answers} == {503}
+    shop.audit_at_end = False
+
+
+async def test_without_its_table_a_delivery_is_refused_and_never_waved_through(
+    shop: Shop, receiver: QStashReceiver
+) -> None:
+    """bugbook B3: the table was missing, the error was swallowed, and every message counted as a new one."""
+    _, job = await shop.sold()
+    body = json.dumps({"jobId": job.id}).encode()
+    async with client_of(application_of(shop, receiver=receiver)) as client:
+        async with shop.database.connection() as tx:
+            await tx.execute("ALTER TABLE qstash_processed_messages RENAME TO gone")
+        refused = await _deliver(client, body, _sign(body))
+        async with shop.database.connection() as tx:
+            await tx.execute("ALTER TABLE gone RENAME TO qstash_processed_messages")
+        again = await _deliver(client, body, _sign(body))
+    assert (refused.status_code, refused.json()["success"]) == (503, False)
+    assert refused.headers["retry-after"]
+    assert again.json() == {"success": True}
+    await shop.drain()
+
+
+async def test_a_cron_call_that_is_cut_off_leaves_nothing_half(shop: Shop) -> None:
+    """bugbook B24: what a serverless call had begun in the background died with it, in the middle of a set."""
+    entered = asyncio.Event()
+
+    async def slow(request: GenerationRequest) -> None:
+        if request.prompt_index == 3 and not entered.is_set():
+            entered.set()
+            await asyncio.Event().wait()
+
+    shop.provider.on_create = slow
+    await shop.sold()
+    secret = {"Authorization": f"Bearer {CRON_SECRET}"}
+    async with client_of(application_of(shop)) as client:
+        cut = asyncio.create_task(client.get("/api/cron/poll-kie-tasks", headers=secret))
+        await entered.wait()
+        cut.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cut
+        assert await shop.value("SELECT status FROM generation_jobs") == "processing"
+        for _ in range(10):
+            answer = await client.get("/api/cron/poll-kie-tasks", headers=secret)
+            assert answer.status_code == 200
+            await shop.advance(20)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+    assert await shop.value("SELECT count(*) FROM generated_photos") == 7
+    # What was cut off in the middle of its call may have arrived there: the ledger has a line for each.
+    lost = await shop.value("SELECT count(*) FROM task_attempts WHERE end_state = 'lost'")
+    assert lost >= 1
+    assert await shop.value("SELECT count(*) FROM task_attempts") == 7 + lost
+
+
+async def test_a_cron_secret_with_a_stray_newline_works(shop: Shop) -> None:
+    """bugbook H18: the environment held another value than the caller, and every cron was turned away."""
+    settings = IsolatedSettings.model_validate({"CRON_SECRET": f" {CRON_SECRET}\r\n"})
+    assert settings.cron_secret is not None
+    app = application_of(shop, cron=settings.cron_secret.get_secret_value())
+    async with client_of(app) as client:
+        for path in ("/api/cron/poll-kie-tasks", "/api/cron/sweep"):
+            answer = await client.get(path, headers={"Authorization": f"Bearer {CRON_SECRET}"})
+            assert answer.status_code == 200
+
+
+async def test_a_broken_promise_is_seen_from_outside_without_anybody_asking(shop: Shop) -> None:
+    """bugbook H10: the health page looked at the database alone, and nobody was ever told anything."""
+    await shop.sold()
+    await shop.drain()
+    async with shop.database.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")
+        await tx.execute("UPDATE generation_jobs SET completed_photos = 1")
+    line = 'darkroom_audit_findings{question="progress_is_honest"} 1.0'
+    limits = shop.darkroom.limits.model_copy(update={"audit_seconds": 0.05})
+    async with (
+        client_of(application_of(shop)) as client,
+        Worker(replace(shop.darkroom, limits=limits)).running(),
+        asyncio.timeout(10),
+    ):
+        while line not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.02)
+    worker.AUDIT_FINDINGS.clear()
     shop.audit_at_end = False

@@ -1,4 +1,4 @@
-"""Dead letters: another try, never for a photo whose money is going back (bugbook D12, bugbook D13)."""
+"""Dead letters: another try, never for a photo whose money is going back."""
 
 import asyncio
 from dataclasses import replace
@@ -33,6 +33,7 @@ async def _granted_with_two_failed(shop: Shop) -> int:
 
 
 async def test_a_replay_gives_the_photo_its_attempts_anew(shop: Shop) -> None:
+    """bugbook D12: "retry" set a status, told nobody, and ended in a refund."""
     job_id = await _granted_with_two_failed(shop)
     letters = await read_dead_letters(shop.darkroom)
     assert [letter.replayable for letter in letters] == [True, True]
@@ -79,6 +80,7 @@ async def test_with_another_provider(shop: Shop) -> None:
 
 
 async def test_never_while_the_money_is_going_back(shop: Shop) -> None:
+    """bugbook D13: "regenerate" made photos for no payment, and another one was paid back."""
     shop.provider.on_ask = _fail_two
     _, job = await shop.sold()
     await shop.drain()

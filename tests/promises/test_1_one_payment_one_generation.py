@@ -3,16 +3,21 @@
 import asyncio
 import dataclasses
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 
 from darkroom.core import jobs
 from darkroom.core.jobs import StartedJob
-from darkroom.db.database import RowBusyError
+from darkroom.db.database import DatabaseRefusedError, RowBusyError
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.order_photos import OrderRequest, order_photos
+from darkroom.flow.receive import receive_payment_notice
 from darkroom.flow.start_generation import start_generation
+from darkroom.flow.take_notices import take_due_notices
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.money import shares as split
+from tests.scripted import ScriptedBank
 from tests.shop import Customer, Shop
 
 RIVALS = 200
@@ -282,3 +287,60 @@ async def test_what_is_wrong_is_said_before_anything_is_consumed(
     assert await shop.value("SELECT count(*) FROM payments WHERE generation_consumed") == 0
     assert await shop.value("SELECT count(*) FROM generation_jobs") == 0
     assert await shop.rows("SELECT * FROM avatars") == before
+
+
+async def test_a_job_that_cannot_be_inserted_leaves_its_payment_unspent(shop: Shop) -> None:
+    """bugbook A2, bugbook A3: the payment was consumed, the insert failed, and nobody took the one back."""
+    customer = await shop.customer()
+    await shop.paid(customer)
+    for table in ("generation_jobs", "kie_tasks"):
+        async with shop.database.connection() as tx:
+            await tx.execute(
+                f"ALTER TABLE {table} ADD CONSTRAINT broken CHECK (FALSE) NOT VALID".encode()
+            )
+        with pytest.raises(DatabaseRefusedError):
+            await shop.start(customer)
+        assert await shop.value("SELECT count(*) FROM payments WHERE generation_consumed") == 0
+        assert await shop.value("SELECT count(*) FROM generation_jobs") == 0
+        async with shop.database.connection() as tx:
+            await tx.execute(f"ALTER TABLE {table} DROP CONSTRAINT broken".encode())
+    assert (await shop.start(customer)).total_photos == 7
+
+
+async def test_money_is_money_whichever_way_it_was_paid(shop: Shop) -> None:
+    """bugbook A11: whoever paid in Stars was told to pay, because the start asked for one provider's money."""
+    customer = await shop.customer()
+    stars = ScriptedBank(name="stars", currency="XTR")
+    shop.darkroom = dataclasses.replace(
+        shop.darkroom, payments={**shop.darkroom.payments, "stars": stars}
+    )
+    wish = OrderRequest(customer.user_id, "starter", "stars", None, None, None, uuid4())
+    payment = await order_photos(shop.darkroom, wish)
+    await receive_payment_notice(
+        shop.darkroom,
+        provider_name="stars",
+        headers={"signed": "yes"},
+        body=f"{payment.id} paid e1".encode(),
+    )
+    await take_due_notices(shop.darkroom)
+    job = await shop.start(customer)
+    assert (job.payment_id, job.total_photos) == (payment.id, 7)
+    assert await shop.value("SELECT sum(share_minor) FROM kie_tasks") == 99
+    await shop.drain()
+
+
+async def test_a_checkout_left_open_beside_a_spent_payment_still_starts_its_set(
+    shop: Shop,
+) -> None:
+    """bugbook A17: the page saw "paid once", tried too early, was refused, and forgot the order."""
+    customer, first = await shop.sold()
+    await shop.drain()
+    payment_id = await shop.ordered(customer, order_style="creative")
+    for _ in range(3):
+        with pytest.raises(RequestRefusedError, match="PAYMENT_CONSUMED") as refusal:
+            await shop.start(customer)
+        assert refusal.value.details["jobId"] == first.id
+    await shop.notify(payment_id)
+    await shop.drain()
+    jobs = await shop.rows("SELECT payment_id, status FROM generation_jobs ORDER BY id")
+    assert jobs[1:] == [{"payment_id": payment_id, "status": "completed"}]

@@ -8,7 +8,9 @@ import pytest
 from darkroom.db.database import DatabaseRefusedError
 from darkroom.flow.finish_jobs import finish_due_jobs
 from darkroom.flow.grant_photos import grant_photos
+from darkroom.flow.read_back import read_job, read_payment
 from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.generation import (
     Again,
     BadResultError,
@@ -94,6 +96,7 @@ async def test_when_nothing_comes_the_job_fails_and_all_goes_back(shop: Shop) ->
 
 
 async def test_a_free_set_owes_nothing(shop: Shop) -> None:
+    """bugbook A24: what an operator gave away was found by no start."""
     customer = await shop.customer()
     request = shop.request(customer)
     await grant_photos(
@@ -230,6 +233,7 @@ async def test_a_photo_after_its_refund_is_kept_apart(shop: Shop) -> None:
 
 
 async def test_the_database_refuses_delivered_and_paid_back(shop: Shop) -> None:
+    """bugbook D2: a part went back twice, and then the whole price on top of it."""
     shop.provider.on_ask = _failing(0)
     _, job = await shop.sold()
     await shop.drain()
@@ -277,3 +281,82 @@ async def test_the_database_refuses_delivered_and_paid_back(shop: Shop) -> None:
         with pytest.raises(DatabaseRefusedError):
             async with shop.database.transaction() as tx:
                 await tx.execute(statement.encode(), params)
+
+
+async def test_a_set_that_nothing_ever_moved_is_paid_back_at_its_deadline(shop: Shop) -> None:
+    """bugbook B10: the queue gave up, and what it was to call could not read its own message."""
+    _, job = await shop.sold()
+    await shop.advance(3601)
+    for _ in range(2):
+        await asyncio.gather(*(finish_due_jobs(shop.darkroom) for _ in range(3)))
+    assert (await shop.job(job.id))["status"] == "failed"
+    refunds = await shop.rows("SELECT payment_id, amount_minor, status FROM refunds")
+    assert refunds == [{"payment_id": job.payment_id, "amount_minor": 49900, "status": "requested"}]
+    assert await shop.value("SELECT count(*) FROM refund_lines") == 7
+    await shop.drain()
+    assert shop.provider.created == {}
+
+
+async def test_a_settlement_cut_short_writes_no_refund_and_the_next_one_writes_one(
+    shop: Shop,
+) -> None:
+    """bugbook C21: the refund came first, the job's status later; a crash in between paid twice."""
+    shop.provider.on_ask = _failing(0, 6)
+    _, job = await shop.sold()
+
+    class DiesError(Exception):
+        pass
+
+    async def die(name: str) -> None:
+        if name == "finish.before_commit":
+            raise DiesError
+
+    with checkpoints_handled_by(die):
+        for _ in range(30):
+            await shop.round()
+            await shop.advance(30)
+    assert set(await shop.statuses()) == {"completed", "failed"}
+    assert (await shop.job(job.id))["status"] == "processing"
+    assert await shop.value("SELECT count(*) FROM refunds") == 0
+    await shop.advance(60)
+    await asyncio.gather(*(finish_due_jobs(shop.darkroom) for _ in range(6)))
+    await shop.drain()
+    assert (await shop.job(job.id))["status"] == "partial"
+    assert await shop.value("SELECT count(*) FROM refunds") == 1
+    assert await shop.value("SELECT count(*) FROM refund_lines") == 2
+
+
+async def test_what_goes_back_is_of_the_payment_whose_photos_failed(shop: Shop) -> None:
+    """bugbook D1: the newest payment of the avatar was paid back, and then the one before it."""
+    customer, _ = await shop.sold()
+    await shop.drain()
+    shop.provider.on_ask = _failing(0, 6)
+    bad = await shop.paid(customer)
+    await shop.start(customer)
+    await shop.drain()
+    shop.provider.on_ask = None
+    await shop.paid(customer)
+    await shop.start(customer)
+    unused = await shop.paid(customer)
+    await shop.drain()
+    rows = await shop.rows(
+        "SELECT DISTINCT r.payment_id, l.payment_id AS of_line, j.payment_id AS of_job FROM refunds r "
+        "JOIN refund_lines l ON l.refund_id = r.id JOIN generation_jobs j ON j.id = r.job_id"
+    )
+    assert rows == [{"payment_id": bad, "of_line": bad, "of_job": bad}]
+    reserved = await shop.rows("SELECT id FROM payments WHERE refund_reserved_minor > 0")
+    assert reserved == [{"id": bad}]
+    assert (await shop.start(customer)).payment_id == unused
+    await shop.drain()
+
+
+async def test_money_on_its_way_back_is_not_called_back(shop: Shop) -> None:
+    """bugbook D6: "refund issued" was written whatever the bank had said."""
+    shop.provider.on_ask = _failing(0, 6)
+    customer, job = await shop.sold()
+    await shop.drain()
+    payment = await read_payment(shop.darkroom, user_id=customer.user_id, payment_id=job.payment_id)
+    assert (payment.status, payment.refunded_minor) == ("succeeded", 0)
+    assert payment.refund_reserved_minor == 7129 + 7128
+    view = await read_job(shop.darkroom, user_id=customer.user_id, job_id=job.id)
+    assert view.job.refund_minor == 7129 + 7128

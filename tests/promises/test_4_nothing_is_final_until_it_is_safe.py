@@ -57,3 +57,19 @@ async def test_the_objects_in_storage_are_exactly_the_photos_their_thumbnails_an
     )
     assert len(stored) == len(rows) == 7 + 7 + 1
     assert all(any(path.endswith(f"/{row['key']}") for path in stored) for row in rows)
+
+
+async def test_the_chat_gets_each_photo_of_each_set_once(shop: Shop) -> None:
+    """bugbook F2: every new set sent the whole history of its avatar again."""
+    shop.darkroom = replace(shop.darkroom, chat_enabled=True)
+    customer, first = await shop.sold()
+    await shop.drain()
+    await shop.paid(customer)
+    second = await shop.start(customer)
+    await shop.drain()
+    rows = await shop.rows(
+        "SELECT q.job_id, count(*) AS messages, count(DISTINCT q.photo_id) AS photos "
+        "FROM telegram_message_queue q JOIN generated_photos p "
+        "ON p.id = q.photo_id AND p.job_id = q.job_id GROUP BY 1 ORDER BY 1"
+    )
+    assert rows == [{"job_id": job.id, "messages": 7, "photos": 7} for job in (first, second)]

@@ -374,3 +374,38 @@ async def test_a_checkpoint_handler_is_gone_after_its_block() -> None:
         await checkpoint("a")
     await checkpoint("b")
     assert seen == ["a"]
+
+
+async def test_a_job_whose_queue_was_never_told_is_made_all_the_same(shop: Shop) -> None:
+    """bugbook A4: a crash between the job and its message left a job that nobody ever queued."""
+    customer = await shop.customer()
+    await shop.paid(customer)
+
+    class DiesError(Exception):
+        pass
+
+    async def die(name: str) -> None:
+        if name == "start.after_commit":
+            raise DiesError
+
+    with checkpoints_handled_by(die), pytest.raises(DiesError):
+        await shop.start(customer)
+    await shop.drain()
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+async def test_what_the_first_batch_left_needs_no_message_of_its_own(shop: Shop) -> None:
+    """bugbook B5, bugbook B16: the next chunk was a message that got lost, or that forgot whose set it was."""
+    shop.darkroom = replace(shop.darkroom, chat_enabled=True)
+    customer, job = await shop.sold(tier="premium")
+    assert await submit_due_tasks(shop.darkroom) == 20
+    # Nothing is said to anybody about the other three: their rows are the work.
+    assert list(await shop.statuses()).count("queued") == 3
+    await shop.drain()
+    assert (await shop.job(job.id))["completed_photos"] == 23
+    receivers = await shop.rows(
+        "SELECT user_id, chat_id, count(*) AS photos FROM telegram_message_queue GROUP BY 1, 2"
+    )
+    assert receivers == [
+        {"user_id": customer.user_id, "chat_id": customer.telegram_user_id, "photos": 23}
+    ]

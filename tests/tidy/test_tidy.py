@@ -55,8 +55,9 @@ def test_no_module_is_named_after_nothing() -> None:
 
 
 def test_sql_stands_in_core_and_db_only() -> None:
-    """The stand-in bank keeps books of its own, in another database. Torture judges by its own questions: a
-    judge who asked through our own code could not find it wrong.
+    """The stand-in bank keeps books of its own, in another database.
+
+    Torture judges by its own questions: a judge who asked through our own code could not find it wrong.
     """
     allowed = {ROOT / "core", ROOT / "db", ROOT / "torture"}
     offenders = [
@@ -134,13 +135,3 @@ def test_decisions_are_short_and_numbered() -> None:
     for number, path in enumerate(decisions, start=1):
         assert path.name.startswith(f"{number:04}-"), path
         assert len(path.read_text().splitlines()) < 40, path
-
-
-def test_the_bug_book_is_named_by_tests() -> None:
-    """How much of the book the suite names; issue by issue this number only grows."""
-    named = {
-        match
-        for path in Path("tests").rglob("*.py")
-        for match in re.findall(r"bugbook ([A-H][0-9]+)", path.read_text())
-    }
-    assert len(named) >= 50, sorted(named)

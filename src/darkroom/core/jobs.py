@@ -369,7 +369,7 @@ SELECT j.id, j.avatar_id, j.style_id, j.payment_id, j.status, j.total_photos,
        (SELECT count(*) FROM kie_tasks t
         WHERE t.job_id = j.id AND t.status = 'failed') AS failed_photos,
        (SELECT coalesce(sum(r.amount_minor), 0)::BIGINT FROM refunds r
-        WHERE r.job_id = j.id) AS refund_minor
+        WHERE r.payment_id = j.payment_id AND r.job_id = j.id) AS refund_minor
 FROM generation_jobs j JOIN payments p ON p.id = j.payment_id
 """
 
