@@ -212,7 +212,7 @@ async def test_a_task_its_provider_forgets_gets_another_attempt(shop: Shop) -> N
 
     shop.provider.on_ask = ask
     _, job = await shop.sold()
-    await shop.drain()
+    await shop.drain(stride_seconds=1)
     assert len(forgotten) == 7
     assert (await shop.job(job.id))["status"] == "completed"
     assert len(shop.provider.created) == 14
