@@ -8,16 +8,14 @@ import asyncio
 import json
 import sqlite3
 import time
-from base64 import urlsafe_b64encode
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import httpx
-import jwt
 
 from darkroom.kit.log import get_logger
+from darkroom.twin.qstash import sign_delivery
 
 log = get_logger("previous")
 
@@ -116,7 +114,7 @@ class Queue:
         headers = {
             "Content-Type": "application/json",
             "Upstash-Message-Id": message_id,
-            "Upstash-Signature": signed(body, self._url, self._key),
+            "Upstash-Signature": sign_delivery(body, url=self._url, key=self._key),
         }
         try:
             answer = await self._http.post(
@@ -158,18 +156,3 @@ class Queue:
             "UPDATE messages SET due_at = ? WHERE id = ?",
             [time.time() + PAUSES_SECONDS[deliveries - 1], message_id],
         )
-
-
-def signed(body: bytes, url: str, key: str) -> str:
-    """The signature of one delivery, as QStash makes it."""
-    now = int(time.time())
-    claims: dict[str, Any] = {
-        "iss": "Upstash",
-        "sub": url,
-        "exp": now + 300,
-        "nbf": now - 1,
-        "iat": now,
-        "jti": f"jwt_{uuid4().hex}",
-        "body": urlsafe_b64encode(sha256(body).digest()).decode().rstrip("="),
-    }
-    return jwt.encode(claims, key, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]

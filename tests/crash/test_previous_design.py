@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from bench.previous_design import DESIGN
 from bench.previous_design.database import Settings
-from bench.previous_design.outside import PROCESS_PATH, RefundDoor, open_books, signed
+from bench.previous_design.outside import PROCESS_PATH, RefundDoor, open_books
 from bench.previous_design.server import PreviousServer
 from bench.previous_design.worker import PreviousWorker, partial_refund_minor
 
@@ -26,6 +26,7 @@ from darkroom.twin.bank import SandboxBank
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.kie_faults import Fault, Habits, Kind
 from darkroom.twin.loopback import loopback
+from darkroom.twin.qstash import sign_delivery
 
 PLAN: Final = make_plan(1, orders=1, minutes=1, workers=1)
 CUSTOMER: Final = PLAN.customers[0]
@@ -125,7 +126,7 @@ class Inside:
             content=body,
             headers={
                 "Upstash-Message-Id": message_id,
-                "Upstash-Signature": signed(body, url, self.town.places.queue_key),
+                "Upstash-Signature": sign_delivery(body, url=url, key=self.town.places.queue_key),
             },
         )
 

@@ -4,20 +4,18 @@ import asyncio
 import json
 import random
 import time
-from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any, Final, cast
 
 import httpx
-import jwt
 
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.torture.design import Design, Sold, Surroundings
 from darkroom.torture.plan import Order, Plan
 from darkroom.twin.bank import SandboxBank
+from darkroom.twin.qstash import sign_delivery
 
 CALL_SECONDS: Final = 10
 PAUSE_SECONDS: Final = 0.5
@@ -205,7 +203,7 @@ class Customers:
         headers = {
             "Content-Type": "application/json",
             "Upstash-Message-Id": f"message-{sale.order.number}",
-            "Upstash-Signature": _signed(body, url, self._places.queue_key),
+            "Upstash-Signature": sign_delivery(body, url=url, key=self._places.queue_key),
         }
         self.repeated["queue message"] += number > 0
         await self._send(url, body, headers)
@@ -228,18 +226,3 @@ class Customers:
             await self._http.post(url, content=content, headers=headers)
         except httpx.HTTPError:
             return
-
-
-def _signed(body: bytes, url: str, key: str) -> str:
-    """A token as QStash makes it (external-apis, section 2)."""
-    now = int(time.time())
-    claims: dict[str, Any] = {
-        "iss": "Upstash",
-        "sub": url,
-        "exp": now + 300,
-        "nbf": now - 1,
-        "iat": now,
-        "jti": f"jwt_{now}",
-        "body": urlsafe_b64encode(sha256(body).digest()).decode().rstrip("="),
-    }
-    return jwt.encode(claims, key, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
