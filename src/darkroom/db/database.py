@@ -160,9 +160,11 @@ class Database:
             DatabaseRefusedError: a constraint or trigger refused the statement.
         """
         ends_at = asyncio.get_running_loop().time() + timeout_seconds
+        has_one = False
         limit = asyncio.timeout_at(ends_at)
         try:
             async with limit, self._pool.connection() as connection:
+                has_one = True
                 with transaction_marked(), _cut_at(connection, ends_at, limit):
                     try:
                         yield connection
@@ -175,7 +177,8 @@ class Database:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            self._drop_idle_connections()
+            if has_one:
+                self._drop_idle_connections()
             raise DatabaseUnavailableError("no answer in time") from error
         except psycopg.errors.LockNotAvailable as error:
             raise RowBusyError from error
@@ -232,7 +235,7 @@ class Database:
 
         Raises:
             DatabaseUnavailableError: still not known after SETTLE_TRIES tries.
-            RowBusyError: a lock was not given in time; nothing was changed.
+            RowBusyError: a lock was not given in time at the first try; nothing was changed.
         """
         failure: Exception | None = None
         for attempt in range(SETTLE_TRIES):
@@ -246,6 +249,11 @@ class Database:
             except DatabaseUnavailableError as error:
                 failure = error
                 await asyncio.sleep(backoff_seconds(attempt, base_seconds=0.1, cap_seconds=1))
+            except RowBusyError as error:
+                if failure is None:
+                    raise
+                # Perhaps held by our own first try, whose loss the server has not noticed yet.
+                failure = error
         raise DatabaseUnavailableError("no outcome after every try") from failure
 
     async def ping(self) -> None:

@@ -103,6 +103,8 @@ class Recovery:
                     self.after_restart.append(time.monotonic() - began)
                     return
             await asyncio.sleep(LOOK_SECONDS)
+        if self._database_deaths == deaths:
+            self.after_restart.append(LOST_SECONDS)
 
 
 def percentile(values: list[float], share: float) -> float | None:
