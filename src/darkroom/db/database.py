@@ -226,6 +226,7 @@ class Database:
         work: Callable[[Connection], Awaitable[T]],
         *,
         read_back: Callable[[Connection], Awaitable[T | None]],
+        patient: bool = False,
     ) -> T:
         """Run `work` in a transaction until its outcome is known.
 
@@ -235,7 +236,8 @@ class Database:
 
         Raises:
             DatabaseUnavailableError: still not known after SETTLE_TRIES tries.
-            RowBusyError: a lock was not given in time at the first try; nothing was changed.
+            RowBusyError: a lock was not given in time. A `patient` caller, for whom nobody waits, gets it
+                only at the first try, when nothing was changed.
         """
         failure: Exception | None = None
         for attempt in range(SETTLE_TRIES):
@@ -250,7 +252,7 @@ class Database:
                 failure = error
                 await asyncio.sleep(backoff_seconds(attempt, base_seconds=0.1, cap_seconds=1))
             except RowBusyError as error:
-                if failure is None:
+                if failure is None or not patient:
                     raise
                 # Perhaps held by our own first try, whose loss the server has not noticed yet.
                 failure = error

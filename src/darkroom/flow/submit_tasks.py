@@ -102,7 +102,7 @@ async def _submit(darkroom: Darkroom, task: TaskClaim, request: GenerationReques
 
     # A fact that only this process knows: losing it may cost another task there, so it is tried again, and
     # alone. Facts are written once by attempt, moves are guarded.
-    await darkroom.database.settle(write, read_back=written_twice_is_harmless)
+    await darkroom.database.settle(write, read_back=written_twice_is_harmless, patient=True)
     await checkpoint("submit.after_commit")
     await _note_for_all(darkroom, task.provider, answer)
 
