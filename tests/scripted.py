@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID
 
 from PIL import Image
@@ -23,12 +24,24 @@ from darkroom.ports.intake import Measures, RefusalCode, Selfie
 from darkroom.ports.money import Money
 from darkroom.ports.payments import (
     Checkout,
+    LedgerLine,
+    LedgerPage,
+    MoneyBackNotice,
     Notice,
     NoticeRefusedError,
     PaidState,
     PaymentFact,
+    PaymentMoney,
     PaymentProviderUnavailableError,
     PaymentRequest,
+    RefundAlready,
+    RefundAnswer,
+    RefundCall,
+    RefundDone,
+    RefundFact,
+    RefundForms,
+    RefundRefused,
+    RefundState,
 )
 
 Answer = Created | Refused | NoAnswer
@@ -157,6 +170,12 @@ class ScriptedBank:
     facts: dict[int, PaymentFact] = field(default_factory=dict[int, PaymentFact])
     keys: list[str] = field(default_factory=list[str])
     silent: bool = False
+    refund_forms: RefundForms = RefundForms.PARTIAL
+    refund_key_seconds: float | None = 86_400
+    returned: dict[str, list[RefundFact]] = field(default_factory=dict[str, list[RefundFact]])
+    refund_calls: list[RefundCall] = field(default_factory=list[RefundCall])
+    on_refund: Callable[[RefundCall], Awaitable[RefundAnswer | None]] | None = None
+    on_read: Callable[[PaymentMoney], Awaitable[None]] | None = None
 
     async def create(self, request: PaymentRequest) -> Checkout:
         assert_no_transaction("bank.create")
@@ -183,10 +202,82 @@ class ScriptedBank:
             raise NoticeRefusedError("unsigned")
         payment_id, state, event_id = body.decode().split()
         known = self.facts[int(payment_id)]
+        if state == "money_back":
+            return Notice(event_id, MoneyBackNotice(known.payment_id, known.provider_payment_id))
         fact = PaymentFact(
             known.payment_id, known.provider_payment_id, PaidState(state), known.price
         )
         return Notice(event_id, fact)
+
+    async def refund(self, call: RefundCall) -> RefundAnswer:
+        assert_no_transaction("bank.refund")
+        self.refund_calls.append(call)
+        if self.on_refund is not None:
+            answer = await self.on_refund(call)
+            if answer is not None:
+                return answer
+        return self.pays_back(call)
+
+    def pays_back(self, call: RefundCall) -> RefundAnswer:
+        """What an honest bank does: the same key once, and never more than came in."""
+        books = self.returned.setdefault(call.provider_payment_id, [])
+        for fact in books:
+            if self.refund_key_seconds is not None and fact.key == call.key:
+                return RefundDone(fact.provider_refund_id, fact.amount)
+        left = call.price.amount_minor - self.returned_minor(call.provider_payment_id)
+        if left == 0:
+            return RefundAlready("already_refunded", "all of it went back")
+        if call.amount.amount_minor > left:
+            return RefundRefused("too_large", f"{left} are left")
+        return self._write_refund(call.provider_payment_id, call.amount, call.key)
+
+    def _write_refund(
+        self, provider_payment_id: str, amount: Money, key: str | None, *, chargeback: bool = False
+    ) -> RefundDone:
+        books = self.returned.setdefault(provider_payment_id, [])
+        refund_id = f"ref-{provider_payment_id}-{len(books) + 1}"
+        books.append(RefundFact(refund_id, amount, RefundState.DONE, key, chargeback))
+        return RefundDone(refund_id, amount)
+
+    def gives_back(self, payment_id: int, amount_minor: int, *, chargeback: bool = False) -> None:
+        """Somebody at the bank pays back; nobody has told us."""
+        known = self.facts[payment_id]
+        amount = Money(amount_minor, self.currency)
+        self._write_refund(known.provider_payment_id, amount, None, chargeback=chargeback)
+
+    def returned_minor(self, provider_payment_id: str) -> int:
+        """What went back of a payment."""
+        return sum(
+            fact.amount.amount_minor
+            for fact in self.returned.get(provider_payment_id, ())
+            if fact.state is RefundState.DONE
+        )
+
+    async def read_refunds(self, money: PaymentMoney) -> tuple[RefundFact, ...]:
+        assert_no_transaction("bank.read_refunds")
+        if self.silent:
+            raise PaymentProviderUnavailableError("no answer")
+        if self.on_read is not None:
+            await self.on_read(money)
+        return tuple(self.returned.get(money.provider_payment_id, ()))
+
+    async def read_ledger(self, since: datetime, until: datetime, cursor: str | None) -> LedgerPage:
+        assert_no_transaction("bank.read_ledger")
+        del until, cursor
+        if self.silent:
+            raise PaymentProviderUnavailableError("no answer")
+        lines = [
+            LedgerLine(fact.provider_payment_id, fact.payment_id, None, fact.price, since)
+            for fact in self.facts.values()
+            if fact.state is PaidState.PAID
+        ]
+        lines += [
+            LedgerLine(theirs, None, fact.provider_refund_id, fact.amount, since)
+            for theirs, books in self.returned.items()
+            for fact in books
+            if fact.state is RefundState.DONE
+        ]
+        return LedgerPage(tuple(lines), None)
 
     async def close(self) -> None:
         return None

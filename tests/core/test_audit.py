@@ -32,12 +32,18 @@ BREAKS = {
     "delivered_and_paid_back": (
         "UPDATE kie_tasks SET status = 'completed' WHERE status = 'failed'"
     ),
-    "failed_without_money_back": "DELETE FROM refund_lines",
+    "failed_without_money_back": "UPDATE kie_tasks SET returned_minor = 0",
     "job_ended_too_early_or_wrongly": "UPDATE generation_jobs SET status = 'completed'",
-    "money_adds_up": "DELETE FROM refund_lines",
+    "money_adds_up": "UPDATE refunds SET settled_minor = settled_minor - 1, amount_minor = amount_minor - 1",
     "more_back_than_paid": "UPDATE payments SET refund_reserved_minor = 1 WHERE id = 1",
-    "refund_is_its_lines": "UPDATE refunds SET amount_minor = amount_minor + 1",
-    "line_above_share": "UPDATE kie_tasks SET share_minor = 1",
+    "refund_is_its_lines": (
+        "UPDATE refunds SET amount_minor = amount_minor + 1, settled_minor = settled_minor + 1"
+    ),
+    "line_above_share": "UPDATE kie_tasks SET returned_minor = 1",
+    "refund_is_settled_by_its_sources": "DELETE FROM refund_settlements",
+    "provider_refund_is_explained": "UPDATE provider_refunds SET amount_minor = amount_minor + 1",
+    "payment_says_what_went_back": "UPDATE payments SET status = 'succeeded' WHERE id = 1",
+    "told_what_did_not_happen": "DELETE FROM customer_messages",
     "spend_is_explained": "UPDATE task_attempts SET provider_task_id = NULL",
     "provider_link_as_result": (
         "UPDATE generated_photos SET object_key = 'https://tempfile.example/' || id"

@@ -58,7 +58,7 @@ async def test_what_is_not_delivered_gets_its_share_back(shop: Shop) -> None:
         ("shortfall", 7129),
         ("shortfall", 7128),
     ]
-    assert {(line["status"], line["reason"]) for line in lines} == {("requested", "shortfall")}
+    assert {(line["status"], line["reason"]) for line in lines} == {("succeeded", "shortfall")}
     letters = await shop.rows("SELECT error_code FROM generation_dead_letter_queue")
     assert [letter["error_code"] for letter in letters] == ["501", "501"]
 
@@ -352,11 +352,21 @@ async def test_what_goes_back_is_of_the_payment_whose_photos_failed(shop: Shop) 
 
 async def test_money_on_its_way_back_is_not_called_back(shop: Shop) -> None:
     """bugbook D6: "refund issued" was written whatever the bank had said."""
-    shop.provider.on_ask = _failing(0, 6)
+
+    async def refuse(request: GenerationRequest) -> FailedThere | None:
+        refused = request.prompt_index in (0, 6)
+        return FailedThere("400", "no", Again.NEVER) if refused else None
+
+    shop.provider.on_ask = refuse
     customer, job = await shop.sold()
-    await shop.drain()
-    payment = await read_payment(shop.darkroom, user_id=customer.user_id, payment_id=job.payment_id)
+    for step in ("submit", "poll", "collect", "finish"):
+        await shop.step(step)
+    who = {"user_id": customer.user_id}
+    payment = await read_payment(shop.darkroom, **who, payment_id=job.payment_id)
     assert (payment.status, payment.refunded_minor) == ("succeeded", 0)
     assert payment.refund_reserved_minor == 7129 + 7128
-    view = await read_job(shop.darkroom, user_id=customer.user_id, job_id=job.id)
-    assert view.job.refund_minor == 7129 + 7128
+    view = await read_job(shop.darkroom, **who, job_id=job.id)
+    assert (view.job.refunding_minor, view.job.refunded_minor) == (7129 + 7128, 0)
+    await shop.drain()
+    view = await read_job(shop.darkroom, **who, job_id=job.id)
+    assert (view.job.refunding_minor, view.job.refunded_minor) == (0, 7129 + 7128)

@@ -112,11 +112,14 @@ QUESTIONS: Final = (
     ),
     Question(
         "failed_without_money_back",
-        "Every photo, or its money: a failed photo of a settled job has its refund line.",
-        "SELECT t.id AS task_id, t.job_id, t.share_minor FROM kie_tasks t "
+        "Every photo, or its money: a failed photo of a settled job goes back, or is made again.",
+        "SELECT t.id AS task_id, t.job_id, t.share_minor, t.returned_minor FROM kie_tasks t "
         "JOIN generation_jobs j ON j.id = t.job_id "
-        "WHERE t.status = 'failed' AND t.share_minor > 0 AND j.status NOT IN ('pending', 'processing') "
-        "AND NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = t.id)",
+        "WHERE t.status = 'failed' AND t.share_minor > t.returned_minor "
+        "AND j.status NOT IN ('pending', 'processing') AND NOT EXISTS ("
+        "SELECT FROM payments again LEFT JOIN generation_jobs g ON g.payment_id = again.id "
+        "WHERE again.compensates = j.payment_id "
+        "AND coalesce(g.status, 'pending') IN ('pending', 'processing', 'completed'))",
     ),
     Question(
         "job_ended_too_early_or_wrongly",
@@ -155,9 +158,47 @@ QUESTIONS: Final = (
     ),
     Question(
         "line_above_share",
-        "A photo's line is never more than its share.",
-        "SELECT l.id AS line_id, l.task_id, l.amount_minor, t.share_minor FROM refund_lines l "
-        "JOIN kie_tasks t ON t.id = l.task_id WHERE l.amount_minor > t.share_minor",
+        "A photo's lines are never more than its share, and it knows their sum.",
+        "SELECT t.id AS task_id, t.share_minor, t.returned_minor, "
+        "coalesce(sum(l.amount_minor), 0) AS lines_minor "
+        "FROM kie_tasks t LEFT JOIN refund_lines l ON l.task_id = t.id GROUP BY t.id "
+        "HAVING coalesce(sum(l.amount_minor), 0) <> t.returned_minor OR t.returned_minor > t.share_minor",
+    ),
+    Question(
+        "refund_is_settled_by_its_sources",
+        "A refund went back as far as the provider's own refunds, or a person's note, say.",
+        "SELECT r.id AS refund_id, r.status, r.amount_minor, r.settled_minor, "
+        "coalesce(sum(s.amount_minor), 0) AS sources_minor "
+        "FROM refunds r LEFT JOIN refund_settlements s ON s.refund_id = r.id GROUP BY r.id "
+        "HAVING coalesce(sum(s.amount_minor), 0) <> r.settled_minor "
+        "OR (r.status = 'succeeded') <> (r.settled_minor = r.amount_minor)",
+    ),
+    Question(
+        "provider_refund_is_explained",
+        "No kopek unexplained: each refund that the provider made settled one of ours of the same payment.",
+        "SELECT b.id AS provider_refund_row_id, b.payment_id, b.provider_refund_id, b.amount_minor, "
+        "coalesce(sum(s.amount_minor), 0) AS settled_minor "
+        "FROM provider_refunds b LEFT JOIN refund_settlements s ON s.provider_refund_row_id = b.id "
+        "LEFT JOIN refunds r ON r.id = s.refund_id GROUP BY b.id "
+        "HAVING coalesce(sum(s.amount_minor), 0) <> b.amount_minor OR bool_or(r.payment_id <> b.payment_id)",
+    ),
+    Question(
+        "payment_says_what_went_back",
+        "A payment's status follows from what went back of it.",
+        "SELECT p.id AS payment_id, p.status, p.amount_minor, sum(r.settled_minor) AS settled_minor "
+        "FROM payments p JOIN refunds r ON r.payment_id = p.id GROUP BY p.id "
+        "HAVING (p.status = 'refunded') <> (sum(r.settled_minor) = p.amount_minor) "
+        "OR (p.status = 'partially_refunded') <> (sum(r.settled_minor) BETWEEN 1 AND p.amount_minor - 1 "
+        "AND p.generation_consumed) "
+        "OR (p.status = 'refunding' AND p.generation_consumed)",
+    ),
+    Question(
+        "told_what_did_not_happen",
+        "A customer is told that money is back when it is, and always then.",
+        "SELECT r.id AS refund_id, r.status, m.kind FROM refunds r "
+        "FULL JOIN customer_messages m ON m.kind = 'money_back' AND m.subject_id = r.id "
+        "WHERE (r.status = 'succeeded' OR m.kind = 'money_back') "
+        "AND (r.status IS DISTINCT FROM 'succeeded' OR m.id IS NULL)",
     ),
     Question(
         "spend_is_explained",

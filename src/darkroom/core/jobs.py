@@ -193,6 +193,7 @@ class JobClaim:
     id: int
     claim: int
     payment_id: int
+    user_id: int
 
 
 async def claim_due_jobs(tx: Connection, *, limit: int, lease_seconds: float) -> list[JobClaim]:
@@ -216,7 +217,7 @@ async def claim_due_jobs(tx: Connection, *, limit: int, lease_seconds: float) ->
                 lease_until = darkroom_now() + make_interval(secs => %(lease)s),
                 due_at = darkroom_now() + make_interval(secs => %(lease)s)
             FROM due WHERE j.id = due.id
-            RETURNING j.id, j.claim, j.payment_id
+            RETURNING j.id, j.claim, j.payment_id, j.user_id
             """,
             {"limit": limit, "lease": lease_seconds},
         )
@@ -224,11 +225,12 @@ async def claim_due_jobs(tx: Connection, *, limit: int, lease_seconds: float) ->
 
 
 SETTLE_JOB: Final = """
-WITH counted AS (
-    SELECT j.id, j.payment_id, p.amount_minor, p.currency, count(*) AS total,
+WITH tallied AS (
+    SELECT j.id, j.payment_id, p.amount_minor, p.currency, p.compensates, count(*) AS total,
            count(*) FILTER (WHERE t.status = 'completed') AS delivered,
            count(*) FILTER (WHERE t.status = 'completed') * 100
-               < policy.whole_price_below_percent * count(*) AS whole_price
+               < policy.whole_price_below_percent * count(*) AS below,
+           p.provider = ANY(%(whole_only)s) AS whole_only, policy.without_partial
     FROM generation_jobs j
     JOIN payments p ON p.id = j.payment_id
     JOIN refund_policies policy ON policy.id = p.policy_id
@@ -236,6 +238,14 @@ WITH counted AS (
     WHERE j.id = %(job_id)s
     GROUP BY j.id, p.id, policy.id
     HAVING bool_and(t.status IN ('completed', 'failed'))
+), counted AS (
+    -- Of a provider that pays back all or nothing, a part is the whole price, or is made again for free.
+    SELECT tallied.*,
+           below OR (whole_only AND delivered < total AND without_partial = 'whole') AS whole_price,
+           NOT below AND whole_only AND delivered < total AND without_partial = 'grant' AS again,
+           CASE WHEN below THEN 'below_threshold' WHEN whole_only THEN 'no_partial'
+                ELSE 'shortfall' END AS reason
+    FROM tallied
 ), finished AS (
     UPDATE generation_jobs j
     SET status = CASE WHEN c.delivered = c.total THEN 'completed'
@@ -245,52 +255,82 @@ WITH counted AS (
     WHERE j.id = c.id AND j.claim = %(claim)s AND j.status IN ('pending', 'processing')
     RETURNING j.id, j.status, j.payment_id
 ), owed AS (
-    SELECT t.id, t.share_minor, c.payment_id, c.currency, c.whole_price,
+    SELECT t.id, t.job_id, t.share_minor - t.returned_minor AS minor, c.payment_id, c.currency, c.reason,
            CASE t.status WHEN 'failed' THEN 'shortfall' ELSE 'goodwill' END AS kind
     FROM finished f
     JOIN counted c ON c.id = f.id
     JOIN kie_tasks t ON t.job_id = f.id
-    WHERE t.share_minor > 0
-      AND (t.status = 'failed' OR c.whole_price)
-      AND NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = t.id)
+    WHERE t.share_minor > t.returned_minor
+      AND (t.status = 'failed' OR c.whole_price) AND NOT c.again
+    UNION ALL
+    -- What this set was to make good for another, it did not: that one's whole price goes back.
+    SELECT t.id, t.job_id, t.share_minor - t.returned_minor, p.id, p.currency, 'compensation_failed',
+           CASE t.status WHEN 'failed' THEN 'shortfall' ELSE 'goodwill' END
+    FROM finished f
+    JOIN counted c ON c.id = f.id AND c.delivered < c.total
+    JOIN payments p ON p.id = c.compensates
+    JOIN generation_jobs j ON j.payment_id = p.id
+    JOIN kie_tasks t ON t.job_id = j.id
+    WHERE t.share_minor > t.returned_minor
 ), refund AS (
     INSERT INTO refunds (payment_id, job_id, reason, amount_minor, currency)
-    SELECT o.payment_id, %(job_id)s,
-           CASE WHEN bool_or(o.whole_price) THEN 'below_threshold' ELSE 'shortfall' END,
-           sum(o.share_minor), o.currency
-    FROM owed o GROUP BY o.payment_id, o.currency
+    SELECT o.payment_id, o.job_id, o.reason, sum(o.minor), o.currency
+    FROM owed o GROUP BY o.payment_id, o.job_id, o.reason, o.currency
     RETURNING id, payment_id, amount_minor
 ), lines AS (
     INSERT INTO refund_lines (refund_id, payment_id, kind, task_id, task_status, amount_minor)
     SELECT r.id, r.payment_id, o.kind, o.id,
-           CASE o.kind WHEN 'shortfall' THEN 'failed' END, o.share_minor
-    FROM refund r, owed o
+           CASE o.kind WHEN 'shortfall' THEN 'failed' END, o.minor
+    FROM refund r JOIN owed o ON o.payment_id = r.payment_id
+), again AS (
+    INSERT INTO payments
+        (user_id, provider, status, tier_id, photo_count, amount_minor, currency, policy_id,
+         order_avatar_id, order_style_id, request_id, succeeded_at, compensates)
+    SELECT p.user_id, 'grant', 'succeeded', p.tier_id, c.total - c.delivered, 0, p.currency, p.policy_id,
+           j.avatar_id, j.style_id, gen_random_uuid(), darkroom_now(), p.id
+    FROM finished f
+    JOIN counted c ON c.id = f.id AND c.again
+    JOIN generation_jobs j ON j.id = f.id
+    JOIN payments p ON p.id = f.payment_id
+    RETURNING id
 )
-SELECT f.id AS job_id, f.status, c.delivered, c.total, coalesce(r.amount_minor, 0) AS refund_minor
-FROM finished f JOIN counted c ON c.id = f.id LEFT JOIN refund r ON TRUE
+SELECT f.id AS job_id, f.payment_id, f.status, c.delivered, c.total,
+       coalesce(r.amount_minor, 0) AS refund_minor, a.id AS again_payment_id
+FROM finished f JOIN counted c ON c.id = f.id LEFT JOIN refund r ON TRUE LEFT JOIN again a ON TRUE
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a job ended."""
+    """How a job ended.
+
+    Attributes:
+        refund_minor: what goes back for it now.
+        again_payment_id: the free set that makes what is missing again, where no part can be paid back.
+    """
 
     job_id: int
+    payment_id: int
     status: str
     delivered: int
     total: int
     refund_minor: int
+    again_payment_id: int | None
 
 
-async def settle_job(tx: Connection, job: JobClaim) -> Settlement | None:
+async def settle_job(tx: Connection, job: JobClaim, *, whole_only: list[str]) -> Settlement | None:
     """End a job whose tasks are all terminal, and write what goes back, in one transaction.
 
-    Past the deadline the open tasks become dead letters first. None: tasks are open and there is time
-    left (the job sleeps until its deadline), or the lease was lost. A crash anywhere inside leaves the
-    job open and due.
+    `whole_only` names the providers that pay back all or nothing. Past the deadline the open tasks become
+    dead letters first. None: tasks are open and there is time left (the job sleeps until its deadline), or
+    the lease was lost. A crash anywhere inside leaves the job open and due.
     """
-    # The lock order of the whole program: payment, job, tasks by id, refund.
-    await tx.execute("SELECT FROM payments WHERE id = %s FOR NO KEY UPDATE", [job.payment_id])
+    # The lock order of the whole program: payment, job, tasks by id, refund. The older payment first.
+    await tx.execute(
+        "SELECT FROM payments WHERE id = %(id)s "
+        "OR id = (SELECT compensates FROM payments WHERE id = %(id)s) ORDER BY id FOR NO KEY UPDATE",
+        {"id": job.payment_id},
+    )
     async with tx.cursor(row_factory=scalar_row) as cursor:
         # Read behind the lock: a replay may have set another deadline since the claim.
         await cursor.execute(
@@ -313,7 +353,9 @@ async def settle_job(tx: Connection, job: JobClaim) -> Settlement | None:
         [job.id],
     )
     async with tx.cursor(row_factory=class_row(Settlement)) as cursor:
-        await cursor.execute(SETTLE_JOB, {"job_id": job.id, "claim": job.claim})
+        await cursor.execute(
+            SETTLE_JOB, {"job_id": job.id, "claim": job.claim, "whole_only": whole_only}
+        )
         settlement = await cursor.fetchone()
     if settlement is None:
         await tx.execute(
@@ -359,7 +401,8 @@ class JobView:
     created_at: datetime
     deadline_at: datetime
     finished_at: datetime | None
-    refund_minor: int
+    refunded_minor: int
+    refunding_minor: int
     currency: str
 
 
@@ -368,9 +411,11 @@ SELECT j.id, j.avatar_id, j.style_id, j.payment_id, j.status, j.total_photos,
        j.completed_photos, j.created_at, j.deadline_at, j.finished_at, p.currency,
        (SELECT count(*) FROM kie_tasks t
         WHERE t.job_id = j.id AND t.status = 'failed') AS failed_photos,
-       (SELECT coalesce(sum(r.amount_minor), 0)::BIGINT FROM refunds r
-        WHERE r.payment_id = j.payment_id AND r.job_id = j.id) AS refund_minor
-FROM generation_jobs j JOIN payments p ON p.id = j.payment_id
+       back.refunded_minor, back.refunding_minor
+FROM generation_jobs j JOIN payments p ON p.id = j.payment_id,
+LATERAL (SELECT coalesce(sum(r.settled_minor), 0)::BIGINT AS refunded_minor,
+                coalesce(sum(r.amount_minor - r.settled_minor), 0)::BIGINT AS refunding_minor
+         FROM refunds r WHERE r.payment_id = j.payment_id) back
 """
 
 

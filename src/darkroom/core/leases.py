@@ -6,7 +6,7 @@ from typing import Final, Literal, LiteralString
 
 from darkroom.db.database import Connection
 
-LeaseKind = Literal["task", "job", "payment", "message"]
+LeaseKind = Literal["task", "job", "payment", "message", "refund"]
 Lease = tuple[LeaseKind, int, int]
 """(kind, row id, claim)."""
 
@@ -37,6 +37,7 @@ _TABLES: Final[tuple[tuple[LiteralString, LiteralString], ...]] = (
     ("job", "generation_jobs"),
     ("payment", "payments"),
     ("message", "inbox"),
+    ("refund", "refunds"),
 )
 RENEW: Final[LiteralString] = (
     "WITH held AS (SELECT * FROM unnest(%(kinds)s::TEXT[], %(ids)s::BIGINT[], %(claims)s::BIGINT[]) "

@@ -76,13 +76,17 @@ STATUSES: Final = (
     Status(
         "payment",
         "refunding",
-        "An unused payment is being asked back: it can no longer start a job. A crash leaves the refund "
-        "row, and that row is the work.",
-        3 * DAY_SECONDS,
+        "Money that bought nothing is on its way back: it can no longer start a job. Entered in the "
+        "transaction that writes the refund, left when the provider's books say that all of it is back. "
+        "A refund that was refused waits here for a person.",
+        14 * DAY_SECONDS,
     ),
-    Status("payment", "refunded", "The whole price went back.", None),
+    Status("payment", "refunded", "The whole price went back, by the provider's own books.", None),
     Status(
-        "payment", "partially_refunded", "A part of the price went back; more may follow.", None
+        "payment",
+        "partially_refunded",
+        "A part of the price of a set went back; more may follow.",
+        None,
     ),
     # --- job: one payment's set ------------------------------------------------------------------
     Status(
@@ -157,20 +161,36 @@ STATUSES: Final = (
     Status(
         "refund",
         "requested",
-        "Written, with its lines, in the transaction that found the shortfall. Counts as owed from here.",
+        "Written, with its lines, in the transaction that found the reason. Counts as owed from here. The "
+        "claim takes it out, one refund of a payment at a time.",
         3 * DAY_SECONDS,
     ),
     Status(
         "refund",
         "sending",
-        "A worker is calling the payment provider. Left behind by a crash it becomes unknown.",
+        "A worker is calling the payment provider; a row in refund_attempts stands before the call. Left "
+        "behind by a crash it becomes unknown when the lease ends.",
         HOUR_SECONDS,
     ),
     Status(
-        "refund", "unknown", "No answer came. The provider is asked, never told again.", DAY_SECONDS
+        "refund",
+        "unknown",
+        "No answer came, or the provider is still at it. Its books are read until they say what happened; "
+        "it is told again only when they say that nothing did.",
+        7 * DAY_SECONDS,
     ),
-    Status("refund", "succeeded", "The provider says the money went back.", None),
-    Status("refund", "failed", "A definite no. A person decides, with the evidence.", None),
+    Status(
+        "refund",
+        "succeeded",
+        "The provider's books hold all of it (or a person paid by hand, with a note). Never left.",
+        None,
+    ),
+    Status(
+        "refund",
+        "failed",
+        "A definite no. Owed until a person asks again, pays by hand, or pays at the provider.",
+        None,
+    ),
     # --- delivery: a copy in the chat ------------------------------------------------------------
     Status(
         "delivery",
@@ -190,7 +210,8 @@ STATUSES: Final = (
 # fmt: off
 MOVES: Final = (
     Move("payment", NEW, "pending", "an order was placed, before the provider is called", "order_photos"),
-    Move("payment", NEW, "succeeded", "a grant: no money, no provider", "grant_photos"),
+    Move("payment", NEW, "succeeded", "a grant: no money; or the second money for an order",
+         "grant_photos finish_jobs take_notices"),
     Move("payment", "pending", "succeeded", "the provider confirms the money", "take_notices"),
     Move("payment", "pending", "canceled", "the provider says it will not be paid",
          "take_notices order_photos"),
@@ -198,12 +219,18 @@ MOVES: Final = (
     # Money that arrived is a fact, not our choice.
     Move("payment", "canceled", "succeeded", "it came late, it is still money", "take_notices"),
     Move("payment", "expired", "succeeded", "it came late, it is still money", "take_notices"),
-    Move("payment", "succeeded", "refunding", "unused money is asked back", ""),
-    Move("payment", "refunding", "refunded", "the whole price went back", ""),
-    Move("payment", "refunding", "succeeded", "the provider refused, the money is still ours", ""),
-    Move("payment", "succeeded", "partially_refunded", "a part went back", ""),
+    Move("payment", "succeeded", "refunding", "money that bought nothing goes back",
+         "ask_back return_unused take_notices pay_back"),
+    Move("payment", "refunding", "refunded", "the whole price went back",
+         "send_refunds ask_refunds take_notices pay_back"),
+    Move("payment", "refunding", "succeeded", "the money stays after all", ""),
+    Move("payment", "succeeded", "partially_refunded", "a part went back",
+         "send_refunds ask_refunds take_notices pay_back"),
+    Move("payment", "succeeded", "refunded", "all of it went back at once, or there was nothing to",
+         "send_refunds ask_refunds take_notices pay_back return_unused"),
     Move("payment", "partially_refunded", "succeeded", "a part that was believed back never left", ""),
-    Move("payment", "partially_refunded", "refunded", "the rest went back", ""),
+    Move("payment", "partially_refunded", "refunded", "the rest went back",
+         "send_refunds ask_refunds take_notices pay_back"),
     Move("job", NEW, "pending", "its payment was consumed in the same statement", "start_generation"),
     Move("job", "pending", "processing", "a task is being submitted", "submit_tasks finish_jobs"),
     Move("job", "processing", "completed", "every task is completed", "finish_jobs"),
@@ -234,15 +261,24 @@ MOVES: Final = (
     Move("task", "pending", "failed", "attempts used up, or the deadline passed", "poll_tasks finish_jobs"),
     Move("task", "storing", "failed", "attempts used up, or the deadline passed", "collect_photos finish_jobs"),
     Move("task", "failed", "queued", "replayed; its money is not going back", "replay_letters"),
-    Move("refund", NEW, "requested", "a shortfall was found", "finish_jobs"),
-    Move("refund", "requested", "sending", "claimed, before the call", ""),
-    Move("refund", "sending", "succeeded", "the provider says it is done", ""),
-    Move("refund", "sending", "unknown", "no answer", ""),
-    Move("refund", "sending", "failed", "a definite no", ""),
-    Move("refund", "unknown", "succeeded", "asked: it is done", ""),
-    Move("refund", "unknown", "requested", "asked: it never happened", ""),
-    Move("refund", "unknown", "failed", "asked: it was refused", ""),
-    Move("refund", "failed", "requested", "a person asked again: a new key, the same row", ""),
+    Move("refund", NEW, "requested", "photos or a price that are owed back",
+         "finish_jobs ask_back return_unused take_notices pay_back"),
+    Move("refund", "requested", "sending", "claimed, before the call", "send_refunds"),
+    Move("refund", "sending", "succeeded", "the provider says it is done", "send_refunds"),
+    Move("refund", "sending", "unknown", "no answer, or the worker died before it",
+         "send_refunds ask_refunds"),
+    Move("refund", "sending", "failed", "a definite no", "send_refunds"),
+    Move("refund", "sending", "requested", "nothing was begun there: its books could not be read, or "
+         "it wants to be asked later", "send_refunds"),
+    Move("refund", "unknown", "succeeded", "asked: it is done", "ask_refunds take_notices"),
+    Move("refund", "unknown", "requested", "asked: it never happened", "ask_refunds"),
+    Move("refund", "unknown", "failed", "asked: it was refused", "ask_refunds take_notices"),
+    Move("refund", "failed", "requested", "a person asked again: a new key, the same row", "pay_back"),
+    # Money that moves outside settles the rows that wait for it.
+    Move("refund", "requested", "succeeded", "it was paid back at the provider, by somebody else",
+         "take_notices send_refunds ask_refunds"),
+    Move("refund", "failed", "succeeded", "paid at the provider by somebody, or by hand",
+         "take_notices ask_refunds pay_back"),
     Move("delivery", NEW, "pending", "a photo was stored", "collect_photos"),
     Move("delivery", "pending", "sending", "claimed, before the call", ""),
     Move("delivery", "sending", "sent", "the chat answered with a message id", ""),

@@ -8,6 +8,8 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
+from darkroom.ports.money import Money
+from darkroom.ports.payments import PaymentMoney
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,8 @@ _VIEW: Final = """
     SELECT p.id, p.provider, p.status, p.tier_id, p.photo_count, p.amount_minor, p.currency,
            p.checkout_url, p.order_avatar_id, p.order_style_id, p.generation_consumed,
            (SELECT j.id FROM generation_jobs j WHERE j.payment_id = p.id) AS job_id,
-           (SELECT coalesce(sum(r.amount_minor), 0)::BIGINT FROM refunds r
-            WHERE r.payment_id = p.id AND r.status = 'succeeded') AS refunded_minor,
+           (SELECT coalesce(sum(r.settled_minor), 0)::BIGINT FROM refunds r
+            WHERE r.payment_id = p.id) AS refunded_minor,
            p.refund_reserved_minor, p.created_at, p.succeeded_at
     FROM payments p
 """
@@ -161,6 +163,7 @@ class PaymentOrder:
     generation_consumed: bool
     order_avatar_id: int | None
     order_style_id: str | None
+    late_money: str
 
 
 async def lock_payment(tx: Connection, *, payment_id: int, provider: str) -> PaymentOrder | None:
@@ -172,24 +175,101 @@ async def lock_payment(tx: Connection, *, payment_id: int, provider: str) -> Pay
             [payment_id],
         )
         await cursor.execute(
-            "SELECT id, user_id, provider, provider_payment_id, status, amount_minor, currency, "
-            "generation_consumed, order_avatar_id, order_style_id "
-            "FROM payments WHERE id = %s AND provider = %s FOR NO KEY UPDATE",
+            "SELECT p.id, p.user_id, p.provider, p.provider_payment_id, p.status, p.amount_minor, p.currency, "
+            "p.generation_consumed, p.order_avatar_id, p.order_style_id, policy.late_money "
+            "FROM payments p JOIN refund_policies policy ON policy.id = p.policy_id "
+            "WHERE p.id = %s AND p.provider = %s FOR NO KEY UPDATE OF p",
             [payment_id, provider],
         )
         return await cursor.fetchone()
 
 
 async def mark_succeeded(tx: Connection, payment_id: int, *, provider_payment_id: str) -> bool:
-    """Pending | canceled | expired -> succeeded. False: it was no such payment any more."""
+    """Pending | canceled | expired -> succeeded. False: it was no such payment any more.
+
+    Of several payments of the provider for one order the one that was paid counts, whichever was opened last.
+    """
     moved = await tx.execute(
         "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now(), "
-        "provider_payment_id = coalesce(provider_payment_id, %s), "
+        "provider_payment_id = %s, "
         "lease_until = NULL, updated_at = darkroom_now() "
         "WHERE id = %s AND status IN ('pending', 'canceled', 'expired')",
         [provider_payment_id, payment_id],
     )
     return moved.rowcount == 1
+
+
+async def insert_duplicate(
+    tx: Connection, payment_id: int, *, provider_payment_id: str
+) -> int | None:
+    """The second money for one order: a payment of its own, that nothing can be made with.
+
+    None: it is known already. Its order's avatar and style are not copied: it must not start anything.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            INSERT INTO payments
+                (user_id, provider, provider_payment_id, status, tier_id, photo_count, amount_minor,
+                 currency, policy_id, request_id, succeeded_at, duplicate_of)
+            SELECT user_id, provider, %(theirs)s, 'succeeded', tier_id, photo_count, amount_minor,
+                   currency, policy_id, gen_random_uuid(), darkroom_now(), id
+            FROM payments WHERE id = %(payment_id)s
+            ON CONFLICT (provider, provider_payment_id) DO NOTHING
+            RETURNING id
+            """,
+            {"payment_id": payment_id, "theirs": provider_payment_id},
+        )
+        return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class _MoneyRow:
+    payment_id: int
+    provider_payment_id: str
+    amount_minor: int
+    currency: str
+    returned_minor: int
+    flying_key: str | None
+    flying_minor: int | None
+    payer_telegram_id: int | None
+
+
+async def find_payment_money(
+    tx: Connection, *, payment_id: int, provider: str, provider_payment_id: str
+) -> PaymentMoney | None:
+    """What is needed to read the provider's books of a payment; None: no such payment of ours was paid.
+
+    The provider's own id decides: the second money for an order names the same order.
+    """
+    async with tx.cursor(row_factory=class_row(_MoneyRow)) as cursor:
+        await cursor.execute(
+            """
+            SELECT p.id AS payment_id, p.provider_payment_id, p.amount_minor, p.currency,
+                   (SELECT coalesce(sum(b.amount_minor), 0)::BIGINT FROM provider_refunds b
+                    WHERE b.payment_id = p.id) AS returned_minor,
+                   r.id || '-' || r.key_number AS flying_key,
+                   r.amount_minor - r.settled_minor AS flying_minor,
+                   u.telegram_user_id AS payer_telegram_id
+            FROM payments p JOIN users u ON u.id = p.user_id
+            LEFT JOIN refunds r ON r.payment_id = p.id AND r.status IN ('sending', 'unknown')
+            WHERE p.provider = %(provider)s AND p.succeeded_at IS NOT NULL
+              AND p.provider_payment_id = %(theirs)s
+              AND (p.id = %(payment_id)s OR p.duplicate_of = %(payment_id)s)
+            """,
+            {"payment_id": payment_id, "provider": provider, "theirs": provider_payment_id},
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        return None
+    return PaymentMoney(
+        payment_id=row.payment_id,
+        provider_payment_id=row.provider_payment_id,
+        price=Money(row.amount_minor, row.currency),
+        returned_minor=row.returned_minor,
+        in_flight=None if row.flying_key is None else (row.flying_key, row.flying_minor or 0),
+        payer_telegram_id=row.payer_telegram_id,
+    )
 
 
 MARK_CANCELED: Final = """

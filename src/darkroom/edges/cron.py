@@ -13,6 +13,7 @@ from darkroom.edges.api import Joined
 from darkroom.edges.envelope import success
 from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.errors import unauthorized
+from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.steps import WORK_STEPS
 from darkroom.flow.sweep import sweep
 from darkroom.kit.log import get_logger
@@ -60,4 +61,10 @@ async def poll_kie_tasks(darkroom: Joined) -> JSONResponse:
 @router.get("/sweep")
 async def sweep_round(darkroom: Joined) -> JSONResponse:
     """One bounded round of asking and forgetting."""
-    return success({"asked": await ask_silent_payments(darkroom), "swept": await sweep(darkroom)})
+    return success(
+        {
+            "asked": await ask_silent_payments(darkroom),
+            "unused": await return_unused_money(darkroom),
+            "swept": await sweep(darkroom),
+        }
+    )

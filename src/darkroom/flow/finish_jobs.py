@@ -1,13 +1,18 @@
-"""A set whose photos are all decided is settled: its end, and what goes back, in one transaction."""
+"""A set whose photos are all decided is settled: its end, and what goes back, in one transaction.
+
+Where a provider cannot pay back a part, the policy decides: the whole price, or the missing photos again.
+"""
 
 from typing import Final
 
 from darkroom.core.jobs import JobClaim, claim_due_jobs, settle_job
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.tell_customer import tell_it_is_made_again
 from darkroom.flow.tell_watchers import tell_watchers
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
+from darkroom.ports.payments import RefundForms
 
 log = get_logger("flow")
 
@@ -23,6 +28,7 @@ MOVES_MADE: Final = (
     "task: pending -> failed",
     "task: storing -> failed",
     "refund: new -> requested",
+    "payment: new -> succeeded",
 )
 
 
@@ -39,9 +45,21 @@ async def finish_due_jobs(darkroom: Darkroom) -> int:
         return 0
     await checkpoint("finish.claimed")
 
+    whole_only = [
+        name for name, one in darkroom.payments.items() if one.refund_forms is RefundForms.WHOLE
+    ]
+
     async def finish(job: JobClaim) -> None:
         async with darkroom.database.transaction() as tx:
-            settlement = await settle_job(tx, job)
+            settlement = await settle_job(tx, job, whole_only=whole_only)
+            if settlement is not None and settlement.again_payment_id is not None:
+                await tell_it_is_made_again(
+                    darkroom,
+                    tx,
+                    user_id=job.user_id,
+                    payment_id=settlement.payment_id,
+                    photo_count=settlement.total - settlement.delivered,
+                )
             await checkpoint("finish.before_commit")
         await checkpoint("finish.after_commit")
         if settlement is not None:

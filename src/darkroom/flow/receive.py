@@ -13,7 +13,12 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import not_found, unauthorized
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
-from darkroom.ports.payments import Notice, NoticeRefusedError, PaymentFact
+from darkroom.ports.payments import (
+    MoneyBackNotice,
+    Notice,
+    NoticeRefusedError,
+    PaymentFact,
+)
 
 log = get_logger("flow")
 
@@ -28,6 +33,14 @@ def fact_payload(fact: PaymentFact) -> dict[str, object]:
         "state": fact.state.value,
         "amount_minor": fact.price.amount_minor,
         "currency": fact.price.currency,
+    }
+
+
+def money_back_payload(notice: MoneyBackNotice) -> dict[str, object]:
+    """A doorbell about money back as the inbox keeps it."""
+    return {
+        "payment_id": notice.payment_id,
+        "provider_payment_id": notice.provider_payment_id,
     }
 
 
@@ -57,13 +70,18 @@ async def receive_payment_notice(
     except NoticeRefusedError as error:
         log.warning("payment notice refused", provider=provider_name, reason=str(error))
         raise unauthorized() from error
+    fact = notice.fact
+    if isinstance(fact, MoneyBackNotice):
+        kind, payload = "money_back", money_back_payload(fact)
+    else:
+        kind, payload = "payment", fact_payload(fact)
     async with darkroom.database.connection() as tx:
         fresh = await store_message(
             tx,
             source=provider_name,
             external_id=external_id_of(notice.external_id),
-            kind="payment",
-            payload=fact_payload(notice.fact),
+            kind=kind,
+            payload=payload,
         )
     await checkpoint("receive.notice_stored")
     if fresh:

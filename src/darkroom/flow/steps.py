@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from darkroom.flow.ask_payments import ask_silent_payments
+from darkroom.flow.ask_refunds import ask_unknown_refunds
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.finish_jobs import finish_due_jobs
 from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.return_unused import return_unused_money
+from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.sweep import sweep
@@ -36,11 +39,14 @@ WORK_STEPS: Final = (
     Step("poll", poll_due_tasks, 2, 1),
     Step("collect", collect_due_photos, 2, 1),
     Step("finish", finish_due_jobs, 1, 1),
+    Step("refund", send_due_refunds, 1, 1),
+    Step("outcome", ask_unknown_refunds, 1, 1),
 )
 """What moves an order forward."""
 
 HOUSE_STEPS: Final = (
     Step("ask", ask_silent_payments, 1, 5),
+    Step("unused", return_unused_money, 1, 60),
     Step("sweep", sweep, 1, 60),
 )
 """What finds what was lost, and forgets what is old."""

@@ -3,6 +3,7 @@
 from darkroom.core.budget import providers_waited_for
 from darkroom.core.payments import list_idle_orders, lock_payment
 from darkroom.core.queue_messages import sweep_messages
+from darkroom.core.refunds import refund_providers_waited_for
 from darkroom.core.selfies import sweep_uploads
 from darkroom.core.sessions import sweep_sessions
 from darkroom.core.sweeping import forget_idempotency_keys
@@ -59,9 +60,12 @@ async def _start_idle_orders(darkroom: Darkroom) -> int:
 
 
 async def _alarm_about_missing_providers(darkroom: Darkroom) -> None:
-    """Photos that wait for a provider nobody configured: our fault, not theirs (bugbook C18)."""
+    """Photos and refunds that wait for a provider nobody configured: our fault, not theirs (bugbook C18)."""
     async with darkroom.database.connection() as tx:
         waited_for = await providers_waited_for(tx)
-    for provider in waited_for:
-        if provider not in darkroom.generation:
-            log.error("provider not configured", provider=provider)
+        owed_by = await refund_providers_waited_for(tx)
+    missing = [one for one in waited_for if one not in darkroom.generation]
+    # Money goes back by the way it came, and by no other that happens to be there (bugbook D16).
+    missing += [one for one in owed_by if one not in darkroom.payments]
+    for provider in missing:
+        log.error("provider not configured", provider=provider)

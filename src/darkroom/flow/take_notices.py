@@ -1,31 +1,44 @@
 """What outside messages said is acted on: money first.
 
 A payment that succeeded and carries an order starts its job in the same transaction, so that nothing
-depends on a browser coming back.
+depends on a browser coming back. Money that went back is read in the provider's books, and settles our rows.
 """
 
 from typing import Any, Final
 from uuid import UUID, uuid5
 
 from darkroom.core.attempts import adopt, find_by_provider_task
+from darkroom.core.differences import DifferenceKind, note_difference
 from darkroom.core.inbox import (
     InboxMessage,
     claim_messages,
     close_message,
     hold_message,
     postpone_message,
+    store_message,
 )
 from darkroom.core.jobs import StartedJob, StartRequest, start_job
-from darkroom.core.payments import PaymentOrder, lock_payment, mark_canceled, mark_succeeded
+from darkroom.core.payments import (
+    PaymentOrder,
+    find_payment_money,
+    insert_duplicate,
+    lock_payment,
+    mark_canceled,
+    mark_succeeded,
+)
+from darkroom.core.refunds import request_unused
+from darkroom.core.settlements import RefundInFlightError, apply_facts
 from darkroom.core.tasks import ring_task
 from darkroom.db.database import Connection, DatabaseRefusedError
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.receive import fact_payload
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.tell_customer import tell_about_refunds
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.generation import ProviderUnavailableError
-from darkroom.ports.payments import PaidState
+from darkroom.ports.payments import PaidState, PaymentProviderUnavailableError
 
 log = get_logger("flow")
 
@@ -34,6 +47,17 @@ MOVES_MADE: Final = (
     "payment: pending -> canceled",
     "payment: canceled -> succeeded",
     "payment: expired -> succeeded",
+    "payment: new -> succeeded",
+    "payment: succeeded -> refunding",
+    "payment: refunding -> refunded",
+    "payment: succeeded -> partially_refunded",
+    "payment: succeeded -> refunded",
+    "payment: partially_refunded -> refunded",
+    "refund: new -> requested",
+    "refund: requested -> succeeded",
+    "refund: failed -> succeeded",
+    "refund: unknown -> succeeded",
+    "refund: unknown -> failed",
 )
 
 ORDER_NAMESPACE: Final = UUID("6f6c7b2e-4d83-4f0b-9a57-0d1f4b8e2c11")
@@ -51,11 +75,19 @@ async def take_due_notices(darkroom: Darkroom) -> int:
 
     async def take(message: InboxMessage) -> None:
         try:
-            if message.kind == "payment":
-                await _take_payment(darkroom, message)
-            else:
-                await _take_callback(darkroom, message)
-        except (DatabaseRefusedError, ProviderUnavailableError) as error:
+            match message.kind:
+                case "payment":
+                    await _take_payment(darkroom, message)
+                case "money_back":
+                    await _take_money_back(darkroom, message)
+                case _:
+                    await _take_callback(darkroom, message)
+        except (
+            DatabaseRefusedError,
+            ProviderUnavailableError,
+            PaymentProviderUnavailableError,
+            RefundInFlightError,
+        ) as error:
             log.exception("message postponed", message_id=message.id)
             await _postpone(darkroom, message, str(error))
 
@@ -82,7 +114,7 @@ async def _take_payment(darkroom: Darkroom, message: InboxMessage) -> None:
         )
         if not await hold_message(tx, message):
             return
-        outcome = _refuse_fact(payment, message.payload)
+        outcome = await _refuse_fact(tx, payment, message)
         if payment is not None and outcome is None:
             outcome, started = await _apply_fact(darkroom, tx, payment, message.payload)
         await close_message(tx, message, outcome=outcome or "unknown_payment")
@@ -92,39 +124,126 @@ async def _take_payment(darkroom: Darkroom, message: InboxMessage) -> None:
         await darkroom.doorbell.ring(started.id)
 
 
-def _refuse_fact(payment: PaymentOrder | None, fact: dict[str, Any]) -> str | None:
-    """A notice that does not fit what we know changes nothing and is left for a person to read."""
+async def _refuse_fact(
+    tx: Connection, payment: PaymentOrder | None, message: InboxMessage
+) -> str | None:
+    """A notice that does not fit what we know changes nothing; where it tells of money, a person is told."""
+    fact = message.payload
+    kind: DifferenceKind
     if payment is None:
-        outcome = "unknown_payment"
+        kind = "unknown_payment"
     elif (payment.amount_minor, payment.currency) != (fact["amount_minor"], fact["currency"]):
-        outcome = "price_mismatch"
-    elif payment.provider_payment_id not in (None, fact["provider_payment_id"]):
-        outcome = "other_payment"
+        kind = "price_mismatch"
     else:
         return None
-    log.error("payment notice does not fit", outcome=outcome, payment_id=fact["payment_id"])
-    return outcome
+    log.error("payment notice does not fit", outcome=kind, payment_id=fact["payment_id"])
+    if PaidState(fact["state"]) is PaidState.PAID:
+        await note_difference(
+            tx,
+            provider=message.source,
+            kind=kind,
+            subject=str(fact["provider_payment_id"])[:255],
+            payment_id=None if payment is None else payment.id,
+            ours_minor=None if payment is None else payment.amount_minor,
+            theirs_minor=int(fact["amount_minor"]),
+            currency=str(fact["currency"]),
+        )
+    return kind
 
 
 async def _apply_fact(
     darkroom: Darkroom, tx: Connection, payment: PaymentOrder, fact: dict[str, Any]
 ) -> tuple[str, StartedJob | None]:
     state = PaidState(fact["state"])
+    theirs = str(fact["provider_payment_id"])
+    is_another = payment.provider_payment_id not in (None, theirs)
     if state is PaidState.WAITING:
         return "waiting", None
     if state is PaidState.CANCELED:
-        return ("canceled" if await mark_canceled(tx, payment.id) else "no_change"), None
-    paid = await mark_succeeded(
-        tx, payment.id, provider_payment_id=str(fact["provider_payment_id"])
-    )
-    if not paid:
-        return "no_change", None
+        # Of another page than the one that counts it says nothing: the customer left that one.
+        canceled = not is_another and await mark_canceled(tx, payment.id)
+        return "canceled" if canceled else "no_change", None
+    if await mark_succeeded(tx, payment.id, provider_payment_id=theirs):
+        return await _use_new_money(darkroom, tx, payment)
+    return await _take_second_money(tx, payment, theirs) if is_another else "no_change", None
+
+
+async def _use_new_money(
+    darkroom: Darkroom, tx: Connection, payment: PaymentOrder
+) -> tuple[str, StartedJob | None]:
+    """The order starts; where its policy says so, money that came after its end goes back."""
+    if payment.status in ("canceled", "expired") and payment.late_money == "refund":
+        await request_unused(tx, payment.id, reason="late")
+        log.warning("money came late and goes back", payment_id=payment.id)
+        return "paid_late_goes_back", None
     started = await start_paid_order(darkroom, tx, payment)
     if payment.order_avatar_id is not None and started is None:
         # The avatar or its selfies are gone. The money is unused and the customer can choose again.
         log.warning("paid order could not start", payment_id=payment.id)
         return "paid_not_started", None
     return "paid", started
+
+
+async def _take_second_money(tx: Connection, payment: PaymentOrder, theirs: str) -> str:
+    """The same order was paid by another payment of the provider: that one goes back whole, once."""
+    duplicate_id = await insert_duplicate(tx, payment.id, provider_payment_id=theirs)
+    if duplicate_id is None:
+        return "no_change"
+    await request_unused(tx, duplicate_id, reason="duplicate")
+    log.warning("order paid twice", payment_id=payment.id, duplicate_id=duplicate_id)
+    return "paid_twice_goes_back"
+
+
+async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
+    """Money went back at the provider, by us or by somebody else: its books settle our rows.
+
+    Raises:
+        PaymentProviderUnavailableError, RefundInFlightError: not now.
+    """
+    payment_id = int(message.payload["payment_id"])
+    theirs = str(message.payload["provider_payment_id"])
+    provider = darkroom.payments.get(message.source)
+    if provider is None:
+        raise PaymentProviderUnavailableError(f"provider {message.source} is off")
+    async with darkroom.database.connection() as tx:
+        known = await find_payment_money(
+            tx, payment_id=payment_id, provider=message.source, provider_payment_id=theirs
+        )
+    paid = None
+    if known is None:
+        # Perhaps its own notice is still on its way, or lost: money that went back had come in before.
+        paid = await provider.ask(payment_id, theirs)
+    facts = () if known is None else await provider.read_refunds(known)
+    await checkpoint("notice.books_read")
+    async with darkroom.database.transaction() as tx:
+        await lock_payment(
+            tx,
+            payment_id=payment_id if known is None else known.payment_id,
+            provider=message.source,
+        )
+        if not await hold_message(tx, message):
+            return
+        if known is None and paid is not None and paid.state is PaidState.PAID:
+            await store_message(
+                tx,
+                source=message.source,
+                external_id=f"asked-{payment_id}-{paid.provider_payment_id}-{paid.state.value}"[
+                    :255
+                ],
+                kind="payment",
+                payload=fact_payload(paid),
+            )
+        elif known is not None:
+            settled = await apply_facts(tx, known.payment_id, facts, idle_refund_id=None)
+            await tell_about_refunds(darkroom, tx, settled.ids)
+        if known is None and message.attempts < darkroom.limits.callback_tries_max:
+            pause = darkroom.limits.retry_base_seconds
+            await postpone_message(tx, message, error="not paid by us yet", pause_seconds=pause)
+        else:
+            outcome = "unknown_payment" if known is None else "settled"
+            await close_message(tx, message, outcome=outcome)
+        await checkpoint("notice.money_back_before_commit")
+    await darkroom.doorbell.ring()
 
 
 async def start_paid_order(

@@ -1,7 +1,7 @@
 """A bank that takes no money: the sandbox provider's stand-in, with a checkout page of its own.
 
-It keeps its books in a file of its own, so that a restart forgets nothing, and sends signed notices
-until they are answered "OK", the way real banks do.
+It keeps its books in a file of its own, so that a restart forgets nothing, sends signed notices until they
+are answered "OK", the way real banks do, and pays back by keys that live for a day.
 """
 
 import asyncio
@@ -24,8 +24,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from darkroom.twin.bank_books import BankBooks, BankHabits, RefundWish
+
 NOTICE_TRIES_MAX: Final = 12
 """0.2 s doubled 12 times is about a quarter of an hour: a server being restarted is back by then."""
+MOVES_MAX: Final = 100
+"""Lines of one page of the bank's list."""
 _STATUSES: Final = {"pay": "paid", "decline": "canceled"}
 
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
@@ -41,35 +45,32 @@ _BUTTONS: Final = """<form method="post" action="{id}/pay" style="display:inline
 
 
 class SandboxBank:
-    """The bank's books and its HTTP face.
+    """The bank's HTTP face.
 
     Args:
         secret: shared with its one merchant.
         file: where the books are kept.
         public_url: how customers reach the checkout page.
+        habits: how it pays back.
     """
 
-    def __init__(self, *, secret: str, file: Path, public_url: str) -> None:
+    def __init__(
+        self, *, secret: str, file: Path, public_url: str, habits: BankHabits | None = None
+    ) -> None:
         self._secret = secret
         self._public_url = public_url.rstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._books = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-        self._books.row_factory = sqlite3.Row
-        self._books.executescript(
-            "PRAGMA journal_mode=WAL;"
-            "CREATE TABLE IF NOT EXISTS payments (id TEXT PRIMARY KEY, key TEXT UNIQUE NOT NULL,"
-            " order_id INTEGER NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL,"
-            " title TEXT NOT NULL, return_url TEXT NOT NULL, notify_url TEXT NOT NULL,"
-            " status TEXT NOT NULL DEFAULT 'waiting');"
-            "CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, payment_id TEXT NOT NULL,"
-            " delivered INTEGER NOT NULL DEFAULT 0);"
-        )
+        self.habits = habits or BankHabits()
+        self.books = BankBooks(file, self.habits)
         self._sending: set[asyncio.Task[None]] = set()
+        self._refund_calls = 0
         self.app = Starlette(
             routes=[
                 Route("/v1/payments", self._create, methods=["POST"]),
                 Route("/v1/payments/{id}", self._show, methods=["GET"]),
+                Route("/v1/payments/{id}/refunds", self._show_refunds, methods=["GET"]),
                 Route("/v1/orders/{order_id:int}", self._show_order, methods=["GET"]),
+                Route("/v1/refunds", self._refund, methods=["POST"]),
+                Route("/v1/moves", self._show_moves, methods=["GET"]),
                 Route("/checkout/{id}", self._page, methods=["GET"]),
                 Route("/checkout/{id}/{choice}", self._choose, methods=["POST"]),
             ]
@@ -78,7 +79,7 @@ class SandboxBank:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator["SandboxBank"]:
         """Send what is still undelivered, and stop sending at the end."""
-        for row in self._books.execute("SELECT id FROM events WHERE delivered = 0").fetchall():
+        for row in self.books.rows("SELECT id FROM events WHERE delivered = 0"):
             self._send(row["id"])
         try:
             yield self
@@ -86,11 +87,19 @@ class SandboxBank:
             for task in list(self._sending):
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)
-            self._books.close()
+            self.books.close()
 
     def payments(self) -> list[dict[str, Any]]:
         """The bank's own list, for reconciliation and tests."""
-        return [_public(row) for row in self._books.execute("SELECT * FROM payments").fetchall()]
+        return [_public(row) for row in self.books.rows("SELECT * FROM payments")]
+
+    def paid_back(self) -> dict[int, int]:
+        """What went back for good, by order."""
+        rows = self.books.rows(
+            "SELECT p.order_id, sum(r.amount_minor) AS minor FROM refunds r"
+            " JOIN payments p ON p.id = r.payment_id WHERE r.status = 'done' GROUP BY p.order_id"
+        )
+        return {int(row["order_id"]): int(row["minor"]) for row in rows}
 
     def _refuse(self, request: Request) -> Response | None:
         given = request.headers.get("authorization", "")
@@ -102,39 +111,29 @@ class SandboxBank:
         refusal = self._refuse(request)
         if refusal is not None:
             return refusal
-        key = request.headers.get("idempotency-key", "")
+        key = request.headers.get("idempotency-key", "") or secrets.token_hex(8)
         try:
-            content = await request.json()
-            values = (
-                f"pay_{secrets.token_hex(8)}",
-                key or secrets.token_hex(8),
-                int(content["order_id"]),
-                int(content["amount_minor"]),
-                str(content["currency"]),
-                str(content["title"]),
-                str(content["return_url"]),
-                str(content["notify_url"]),
-            )
+            row = self.books.open_payment(key, await request.json())
         except (ValueError, KeyError, TypeError):
             return JSONResponse({"error": "bad request"}, 400)
-        self._books.execute(
-            "INSERT INTO payments (id, key, order_id, amount_minor, currency, title, return_url,"
-            " notify_url) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-            values,
-        )
-        row = self._books.execute("SELECT * FROM payments WHERE key = ?", [values[1]]).fetchone()
         return JSONResponse(self._answer(row), 201)
 
     async def _show(self, request: Request) -> Response:
-        return self._refuse(request) or self._found("id", request.path_params["id"])
+        return self._refuse(request) or self._found(
+            self.books.payment(str(request.path_params["id"]))
+        )
 
     async def _show_order(self, request: Request) -> Response:
-        return self._refuse(request) or self._found("order_id", request.path_params["order_id"])
+        return self._refuse(request) or self._found(
+            self.books.row(
+                # Money that came counts before a page that still waits.
+                "SELECT * FROM payments WHERE order_id = ?"
+                " ORDER BY status = 'paid' DESC, rowid DESC",
+                request.path_params["order_id"],
+            )
+        )
 
-    def _found(self, column: str, value: str | int) -> Response:
-        by_id = "SELECT * FROM payments WHERE id = ?"
-        by_order = "SELECT * FROM payments WHERE order_id = ? ORDER BY rowid DESC"
-        row = self._books.execute(by_id if column == "id" else by_order, [value]).fetchone()
+    def _found(self, row: sqlite3.Row | None) -> Response:
         if row is None:
             return JSONResponse({"error": "no such payment"}, 404)
         return JSONResponse(self._answer(row))
@@ -142,10 +141,108 @@ class SandboxBank:
     def _answer(self, row: sqlite3.Row) -> dict[str, Any]:
         return {**_public(row), "checkout_url": f"{self._public_url}/checkout/{row['id']}"}
 
+    async def _refund(self, request: Request) -> Response:
+        """Pay back: done, pending, refused, or done without a word."""
+        refusal = self._refuse(request)
+        if refusal is not None:
+            return refusal
+        try:
+            content = await request.json()
+            wish = RefundWish(
+                str(content["payment_id"]),
+                int(content["amount_minor"]),
+                request.headers.get("idempotency-key") or None,
+            )
+        except (ValueError, KeyError, TypeError):
+            return JSONResponse({"error": "bad request"}, 400)
+        self._refund_calls += 1
+        if self.habits.draws(self.habits.busy_share, "busy", wish.key, self._refund_calls):
+            return JSONResponse({"error": "too many requests"}, 429)
+        answer = self._refund_of(wish)
+        if self.habits.draws(self.habits.silent_share, "silent", wish.key):
+            return JSONResponse({"error": "gateway time-out"}, 504)
+        return answer
+
+    def _refund_of(self, wish: RefundWish) -> Response:
+        payment = self.books.payment(wish.payment_id)
+        if payment is None:
+            return JSONResponse({"error": "no such payment"}, 404)
+        row = None if wish.key is None else self.books.refund_of_key(wish.key)
+        if row is not None and row["amount_minor"] != wish.amount_minor:
+            return JSONResponse({"error": "key_reused"}, 409)
+        if row is None:
+            error = self._why_not(payment, wish)
+            if error is not None:
+                return JSONResponse({"error": error}, 422)
+            row = self._pay_back(payment, wish)
+        if row["status"] == "refused":
+            return JSONResponse({"error": row["code"]}, 422)
+        return JSONResponse(_public_refund(row), 201)
+
+    def _why_not(self, payment: sqlite3.Row, wish: RefundWish) -> str | None:
+        returned = self.books.returned_minor(wish.payment_id)
+        if payment["status"] != "paid" or wish.amount_minor < 1:
+            return "not_paid"
+        if returned == payment["amount_minor"]:
+            return "already_refunded"
+        return (
+            "amount_too_large" if returned + wish.amount_minor > payment["amount_minor"] else None
+        )
+
+    def _pay_back(self, payment: sqlite3.Row, wish: RefundWish) -> sqlite3.Row:
+        if self.habits.draws(self.habits.refused_share, "refused", payment["order_id"]):
+            return self.books.pay_back(wish, status="refused", code="account_closed")
+        slow = self.habits.draws(self.habits.slow_share, "slow", wish.key)
+        row = self.books.pay_back(wish, status="pending" if slow else "done")
+        if not slow:
+            self._send(self.books.add_event(wish.payment_id))
+        return row
+
+    async def _show_refunds(self, request: Request) -> Response:
+        refusal = self._refuse(request)
+        if refusal is not None:
+            return refusal
+        rows = self.books.rows(
+            "SELECT * FROM refunds WHERE payment_id = ? ORDER BY rowid",
+            str(request.path_params["id"]),
+        )
+        return JSONResponse({"refunds": [_public_refund(row) for row in rows]})
+
+    async def _show_moves(self, request: Request) -> Response:
+        refusal = self._refuse(request)
+        if refusal is not None:
+            return refusal
+        try:
+            since, until = (float(request.query_params[name]) for name in ("since", "until"))
+            after = int(request.query_params.get("after", "0"))
+        except (ValueError, KeyError):
+            return JSONResponse({"error": "bad request"}, 400)
+        rows = self.books.moves(since, until, after, MOVES_MAX)
+        lines = [{name: row[name] for name in row.keys()} for row in rows]  # noqa: SIM118 - a Row is no dict
+        return JSONResponse(
+            {"moves": lines, "next": rows[-1]["id"] if len(rows) == MOVES_MAX else None}
+        )
+
+    def refund_outside(
+        self, payment_id: str, amount_minor: int, *, is_chargeback: bool = False
+    ) -> str:
+        """Somebody at the bank pays back, or the customer's bank takes it. The refund's id."""
+        wish = RefundWish(payment_id, amount_minor, None)
+        row = self.books.pay_back(wish, status="done", is_chargeback=is_chargeback)
+        self._send(self.books.add_event(payment_id))
+        return str(row["id"])
+
+    def finish_refunds(self, status: str = "done") -> int:
+        """What was accepted is done (or refused) now. Returns how many there were."""
+        rows = self.books.rows("SELECT id FROM refunds WHERE status = 'pending'")
+        for row in rows:
+            finished = self.books.finish_refund(row["id"], status)
+            if finished is not None:
+                self._send(self.books.add_event(finished["payment_id"]))
+        return len(rows)
+
     async def _page(self, request: Request) -> Response:
-        row = self._books.execute(
-            "SELECT * FROM payments WHERE id = ?", [request.path_params["id"]]
-        ).fetchone()
+        row = self.books.payment(str(request.path_params["id"]))
         if row is None:
             return HTMLResponse("No such payment", 404)
         open_page = row["status"] == "waiting"
@@ -177,20 +274,10 @@ class SandboxBank:
 
     def decide(self, payment_id: str, status: str) -> sqlite3.Row | None:
         """The customer pressed a button. Pressing again changes nothing."""
-        moved = self._books.execute(
-            "UPDATE payments SET status = ? WHERE id = ? AND status = 'waiting'",
-            [status, payment_id],
-        )
-        if moved.rowcount == 1:
-            event_id = f"evt_{secrets.token_hex(8)}"
-            self._books.execute(
-                "INSERT INTO events (id, payment_id) VALUES (?, ?)", [event_id, payment_id]
-            )
+        event_id = self.books.decide(payment_id, status)
+        if event_id is not None:
             self._send(event_id)
-        row: sqlite3.Row | None = self._books.execute(
-            "SELECT * FROM payments WHERE id = ?", [payment_id]
-        ).fetchone()
-        return row
+        return self.books.payment(payment_id)
 
     def _send(self, event_id: str) -> None:
         task = asyncio.create_task(self._deliver(event_id))
@@ -199,11 +286,15 @@ class SandboxBank:
 
     def notice(self, event_id: str) -> tuple[str, dict[str, str], bytes]:
         """The notice of an event as it goes out now: address, headers, body."""
-        row = self._books.execute(
+        row = self.books.row(
             "SELECT p.* FROM payments p JOIN events e ON e.payment_id = p.id WHERE e.id = ?",
-            [event_id],
-        ).fetchone()
-        body = json.dumps({"event_id": event_id, "payment": _public(row)}).encode()
+            event_id,
+        )
+        if row is None:
+            raise KeyError(event_id)
+        content: dict[str, Any] = {"event_id": event_id, "payment": _public(row)}
+        content["payment"]["returned_minor"] = self.books.returned_minor(row["id"])
+        body = json.dumps(content).encode()
         unix_seconds = int(time.time())
         signature = hmac.new(
             self._secret.encode(), f"{unix_seconds}.".encode() + body, hashlib.sha256
@@ -216,14 +307,14 @@ class SandboxBank:
 
     def event_of(self, payment_id: str) -> str | None:
         """The event that a decision about this payment made, if there was one."""
-        row = self._books.execute(
-            "SELECT id FROM events WHERE payment_id = ? ORDER BY rowid LIMIT 1", [payment_id]
-        ).fetchone()
+        row = self.books.row(
+            "SELECT id FROM events WHERE payment_id = ? ORDER BY rowid LIMIT 1", payment_id
+        )
         return None if row is None else str(row["id"])
 
     def events(self) -> list[str]:
         """Every event's id, oldest first."""
-        return [row["id"] for row in self._books.execute("SELECT id FROM events ORDER BY rowid")]
+        return [row["id"] for row in self.books.rows("SELECT id FROM events ORDER BY rowid")]
 
     async def _deliver(self, event_id: str) -> None:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
@@ -234,9 +325,7 @@ class SandboxBank:
                 with contextlib.suppress(httpx.HTTPError):
                     response = await client.post(url, content=body, headers=headers)
                     if response.is_success and response.text == "OK":
-                        self._books.execute(
-                            "UPDATE events SET delivered = 1 WHERE id = ?", [event_id]
-                        )
+                        self.books.mark_delivered(event_id)
                         return
                 await asyncio.sleep(0.2 * 2**attempt)
 
@@ -244,3 +333,11 @@ class SandboxBank:
 def _public(row: sqlite3.Row) -> dict[str, Any]:
     names = ("id", "order_id", "amount_minor", "currency", "status")
     return {name: row[name] for name in names}
+
+
+def _public_refund(row: sqlite3.Row) -> dict[str, Any]:
+    names = ("id", "payment_id", "key", "amount_minor", "status")
+    return {
+        **{name: row[name] for name in names},
+        "is_chargeback": bool(row["is_chargeback"]),
+    }

@@ -1,0 +1,91 @@
+"""What our ledger and a provider's own list say differently: rows for a person, never silently mended."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from psycopg.rows import class_row
+
+from darkroom.db.database import Connection
+
+DifferenceKind = Literal[
+    "unknown_payment",
+    "price_mismatch",
+    "payment_not_ours_yet",
+    "payment_missing_there",
+    "refund_not_ours_yet",
+    "refund_missing_there",
+    "refund_amount",
+    "more_back_than_paid",
+]
+
+
+async def note_difference(
+    tx: Connection,
+    *,
+    provider: str,
+    kind: DifferenceKind,
+    subject: str,
+    payment_id: int | None,
+    ours_minor: int | None,
+    theirs_minor: int | None,
+    currency: str | None,
+) -> None:
+    """Write a difference down, or say that it was seen again. Once for each open one."""
+    await tx.execute(
+        """
+        INSERT INTO differences
+            (provider, kind, subject, payment_id, ours_minor, theirs_minor, currency)
+        SELECT %(provider)s, %(kind)s, %(subject)s, p.id, %(ours)s, %(theirs)s, %(currency)s
+        FROM (SELECT %(payment_id)s::BIGINT AS id) wanted LEFT JOIN payments p ON p.id = wanted.id
+        ON CONFLICT (provider, kind, subject) WHERE closed_at IS NULL
+        DO UPDATE SET last_seen_at = darkroom_now(), ours_minor = EXCLUDED.ours_minor,
+                      theirs_minor = EXCLUDED.theirs_minor
+        """,
+        {
+            "provider": provider,
+            "kind": kind,
+            "subject": subject,
+            "payment_id": payment_id,
+            "ours": ours_minor,
+            "theirs": theirs_minor,
+            "currency": currency,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An open difference."""
+
+    id: int
+    provider: str
+    kind: str
+    subject: str
+    payment_id: int | None
+    ours_minor: int | None
+    theirs_minor: int | None
+    currency: str | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+async def list_differences(tx: Connection, *, limit: int) -> list[Difference]:
+    """Open differences, oldest first."""
+    async with tx.cursor(row_factory=class_row(Difference)) as cursor:
+        await cursor.execute(
+            "SELECT id, provider, kind, subject, payment_id, ours_minor, theirs_minor, currency, "
+            "first_seen_at, last_seen_at FROM differences WHERE closed_at IS NULL ORDER BY id LIMIT %s",
+            [limit],
+        )
+        return await cursor.fetchall()
+
+
+async def close_difference(tx: Connection, difference_id: int, *, note: str) -> bool:
+    """A person has dealt with it, and says how. False: no such open difference."""
+    closed = await tx.execute(
+        "UPDATE differences SET closed_at = darkroom_now(), note = %s "
+        "WHERE id = %s AND closed_at IS NULL",
+        [note, difference_id],
+    )
+    return closed.rowcount == 1

@@ -1,0 +1,151 @@
+# ruff: noqa: RUF001 - Russian is written in letters that look like others
+"""What customers are told about their money and their pictures, in their languages: plainly, and afterwards."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from darkroom.ports.money import Money
+
+_REASONS: Final[dict[str, tuple[str, str]]] = {
+    "below_threshold": (
+        "Получилось слишком мало фотографий, поэтому вернули всю сумму; готовые остаются вам.",
+        "Too few photos could be made, so the whole price went back; those that are ready stay yours.",
+    ),
+    "no_partial": (
+        "Получились не все фотографии, поэтому вернули всю сумму; готовые остаются вам.",
+        "Not all photos could be made, so the whole price went back; those that are ready stay yours.",
+    ),
+    "compensation_failed": (
+        "Недостающие фотографии не получились и со второго раза; готовые остаются вам.",
+        "The missing photos could not be made again either; those that are ready stay yours.",
+    ),
+    "unused": (
+        "Оплата осталась неиспользованной.",
+        "The payment was not used.",
+    ),
+    "asked_back": (
+        "Вы попросили вернуть неиспользованную оплату.",
+        "You asked for an unused payment back.",
+    ),
+    "late": (
+        "Оплата пришла, когда заказ был уже закрыт.",
+        "The payment came when its order was closed already.",
+    ),
+    "duplicate": (
+        "Заказ был оплачен дважды, вторую оплату вернули целиком.",
+        "The order was paid twice; the second payment went back whole.",
+    ),
+    "chargeback": (
+        "Ваш банк отозвал оплату.",
+        "Your bank took the payment back.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The same thing in two languages."""
+
+    ru: str
+    en: str
+
+
+def amount_text(money: Money) -> Text:
+    """An amount as people write it: no kopeks where there are none."""
+    if money.currency == "XTR":
+        return Text(f"{money.amount_minor} ⭐", f"{money.amount_minor} Stars")
+    whole, rest = divmod(money.amount_minor, 100)
+    number = f"{whole}" if rest == 0 else f"{whole}.{rest:02}"
+    sign = {"RUB": "₽", "USD": "$", "EUR": "€"}.get(money.currency, money.currency)
+    return Text(f"{number.replace('.', ',')} {sign}", f"{number} {money.currency}")
+
+
+def photos_text(count: int) -> Text:
+    """So many photos, for a sentence that needs the accusative."""
+    tens, ones = count % 100 // 10, count % 10
+    if tens != 1 and ones == 1:
+        word = "фотографию"
+    elif tens != 1 and ones in (2, 3, 4):
+        word = "фотографии"
+    else:
+        word = "фотографий"
+    return Text(f"{count} {word}", f"{count} photo{'' if count == 1 else 's'}")
+
+
+def money_back_text(
+    money: Money, *, reason: str, photo_count: int, payment_id: int, by_hand: bool
+) -> Text:
+    """Money is back: how much, for what, of which order."""
+    amount = amount_text(money)
+    why = _REASONS.get(reason)
+    if why is None and photo_count:
+        photos = photos_text(photo_count)
+        one = photos.ru.endswith("ю")
+        which = "которая не получилась" if one else "которые не получились"
+        why = (
+            f"Это за {photos.ru}, {which}.",
+            f"It is for {photos.en} that could not be made.",
+        )
+    way_ru = "переводом" if by_hand else "тем же способом, которым вы платили"
+    way_en = "by a transfer" if by_hand else "the way you paid"
+    ru = [f"Мы вернули {amount.ru} по заказу № {payment_id}, {way_ru}."]
+    en = [f"We returned {amount.en} of order {payment_id}, {way_en}."]
+    if reason == "chargeback":
+        ru, en = (
+            [f"По заказу № {payment_id} вам вернулось {amount.ru}."],
+            [f"{amount.en} of order {payment_id} went back to you."],
+        )
+    if why is not None:
+        ru.append(why[0])
+        en.append(why[1])
+    return Text(" ".join(ru), " ".join(en))
+
+
+def money_back_delayed_text(money: Money, *, payment_id: int) -> Text:
+    """The provider said no: it is owed, and a person is on it."""
+    amount = amount_text(money)
+    return Text(
+        f"Вернуть {amount.ru} по заказу № {payment_id} автоматически не получилось: банк отказал. "
+        "Деньги за нами, возвратом занимается сотрудник; писать нам не нужно.",
+        f"Returning {amount.en} of order {payment_id} did not work by itself: the bank refused. "
+        "We owe it to you, and a person is on it; there is nothing you need to do.",
+    )
+
+
+def unused_reminder_text(
+    money: Money, *, payment_id: int, photo_count: int, days_left: int
+) -> Text:
+    """Paid, and nothing started."""
+    amount, photos = amount_text(money), photos_text(photo_count)
+    return Text(
+        f"Заказ № {payment_id} оплачен ({amount.ru}, {photos_word(photo_count)}), но съёмка не начата. "
+        f"Выберите аватар и стиль. Если не начать её за {days_left} дн., мы сами вернём всю сумму.",
+        f"Order {payment_id} is paid ({amount.en}, {photos.en}) and not started. Choose an avatar and a "
+        f"style. If it is not started within {days_left} days, the whole amount goes back by itself.",
+    )
+
+
+def photos_word(count: int) -> str:
+    """So many photos in Russian, standing alone."""
+    return photos_text(count).ru.replace("фотографию", "фотография")
+
+
+def made_again_text(*, payment_id: int, photo_count: int) -> Text:
+    """Where no part can be paid back, what is missing is made again for free."""
+    photos = photos_text(photo_count)
+    return Text(
+        f"Из заказа № {payment_id} не получилось: {photos_word(photo_count)}. Делаем их ещё раз, бесплатно. "
+        "Если не выйдет и теперь, вернём всю сумму заказа.",
+        f"{photos.en} of order {payment_id} could not be made. We are making them again, for free. "
+        "Should that not work either, the order's whole price goes back.",
+    )
+
+
+def selfies_deleted_text(*, count: int, days: int) -> Text:
+    """What was promised with the upload has happened."""
+    return Text(
+        f"Прошло {days} дн., и мы удалили ваши исходные фотографии: {photos_word(count)}. "
+        "Готовые снимки остаются в галерее.",
+        f"After {days} days your uploaded selfies were deleted ({count}). "
+        "Your finished photos stay in the gallery.",
+    )

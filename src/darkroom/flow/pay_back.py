@@ -1,0 +1,173 @@
+"""What a person does about money back: give more of it, ask again after a no, or pay by hand and say so."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from darkroom.core.refund_list import (
+    RefundView,
+    find_refund,
+    list_open_refunds,
+    read_money_left,
+)
+from darkroom.core.refunds import (
+    find_refund_by_request,
+    lock_payment_money,
+    request_failed_again,
+    request_goodwill,
+    request_unused,
+)
+from darkroom.core.settlements import settle_by_hand
+from darkroom.db.database import Connection
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.errors import RequestRefusedError, not_found
+from darkroom.flow.tell_customer import tell_about_refunds
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+from darkroom.ports.payments import RefundForms
+
+log = get_logger("flow")
+
+MOVES_MADE: Final = (
+    "payment: succeeded -> refunding",
+    "payment: refunding -> refunded",
+    "payment: succeeded -> partially_refunded",
+    "payment: succeeded -> refunded",
+    "payment: partially_refunded -> refunded",
+    "refund: new -> requested",
+    "refund: failed -> requested",
+    "refund: failed -> succeeded",
+)
+LIST_MAX: Final = 200
+"""A page a person still reads; what is not on it comes when those above are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoodwillRequest:
+    """An operator's wish. `amount_minor` None: all that is left of the payment.
+
+    The same `request_id` again is the same refund.
+    """
+
+    payment_id: int
+    amount_minor: int | None
+    note: str
+    request_id: UUID
+
+
+async def read_open_refunds(darkroom: Darkroom) -> list[RefundView]:
+    """What is owed and not back yet; what waits for a person comes first."""
+    async with darkroom.database.connection() as tx:
+        return await list_open_refunds(tx, limit=LIST_MAX)
+
+
+async def pay_back(darkroom: Darkroom, request: GoodwillRequest) -> RefundView:
+    """Owe a customer money for no other reason than that an operator says so (bugbook D11).
+
+    Photos it pays for that are delivered are gifts from then on. Never more than is left of the price:
+    the amount is refused, not cut.
+
+    Raises:
+        RequestRefusedError: no such payment was paid; more than is left; a provider without parts.
+    """
+
+    async def write(tx: Connection) -> int:
+        await lock_payment_money(tx, request.payment_id)
+        known = await find_refund_by_request(tx, request.request_id)
+        return known if known is not None else await _write(darkroom, tx, request)
+
+    async def read_back(tx: Connection) -> int | None:
+        return await find_refund_by_request(tx, request.request_id)
+
+    refund_id = await darkroom.database.settle(write, read_back=read_back)
+    await checkpoint("payback.after_commit")
+    await darkroom.doorbell.ring()
+    return await _view(darkroom, refund_id)
+
+
+async def _write(darkroom: Darkroom, tx: Connection, request: GoodwillRequest) -> int:
+    money = await read_money_left(tx, request.payment_id)
+    if money is None:
+        raise not_found("payment")
+    amount = money.left_minor if request.amount_minor is None else request.amount_minor
+    if not 0 < amount <= money.left_minor:
+        raise RequestRefusedError(
+            409,
+            "MORE_THAN_IS_LEFT",
+            f"{money.left_minor} minor units of this payment are left to pay back",
+            leftMinor=money.left_minor,
+        )
+    provider = darkroom.payments.get(money.provider)
+    parts = provider is None or provider.refund_forms is not RefundForms.WHOLE
+    if not parts and amount != money.price_minor:
+        raise RequestRefusedError(
+            409, "NO_PARTS", f"{money.provider} pays back the whole price or nothing"
+        )
+    if money.generation_consumed:
+        refund_id = await request_goodwill(
+            tx,
+            request.payment_id,
+            most_minor=amount,
+            reason="operator",
+            request_id=request.request_id,
+            note=request.note,
+        )
+    elif amount != money.left_minor:
+        raise RequestRefusedError(
+            409, "UNUSED_GOES_BACK_WHOLE", "An unused payment goes back whole"
+        )
+    else:
+        refund_id = await request_unused(
+            tx,
+            request.payment_id,
+            reason="operator",
+            request_id=request.request_id,
+            note=request.note,
+        )
+    if refund_id is None:
+        raise RequestRefusedError(409, "NOTHING_LEFT", "Nothing of this payment can go back")
+    await checkpoint("payback.before_commit")
+    return refund_id
+
+
+async def ask_refund_again(darkroom: Darkroom, refund_id: int) -> RefundView:
+    """Send a refused refund once more: the same row, a new key. Harmless twice.
+
+    Raises:
+        RequestRefusedError: no such refund.
+    """
+    async with darkroom.database.connection() as tx:
+        again = await request_failed_again(tx, refund_id)
+    log.info("refund asked again", refund_id=refund_id, again=again)
+    await darkroom.doorbell.ring()
+    return await _view(darkroom, refund_id)
+
+
+async def note_paid_by_hand(darkroom: Darkroom, refund_id: int, *, note: str) -> RefundView:
+    """A person paid what was refused, some other way, and says which. Harmless twice.
+
+    Raises:
+        RequestRefusedError: no such refund; 409 NOT_REFUSED when the provider may still pay it.
+    """
+    refund = await _view(darkroom, refund_id)
+    async with darkroom.database.transaction() as tx:
+        await lock_payment_money(tx, refund.payment_id)
+        if await settle_by_hand(tx, refund_id, note=note) is not None:
+            await tell_about_refunds(darkroom, tx, [refund_id])
+        await checkpoint("payback.by_hand_before_commit")
+    refund = await _view(darkroom, refund_id)
+    if refund.status != "succeeded":
+        raise RequestRefusedError(
+            409,
+            "NOT_REFUSED",
+            f"refund {refund_id} is {refund.status}: only a refused one is paid by hand",
+        )
+    return refund
+
+
+async def _view(darkroom: Darkroom, refund_id: int) -> RefundView:
+    async with darkroom.database.connection() as tx:
+        refund = await find_refund(tx, refund_id)
+    if refund is None:
+        raise not_found("refund")
+    return refund
