@@ -4,20 +4,35 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID, uuid4
 
 from darkroom.core.jobs import StartedJob
 from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
+from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.make_avatar import AvatarRequest, call_avatar, make_avatar
 from darkroom.flow.order_photos import OrderRequest, order_photos
+from darkroom.flow.pay_back import (
+    GoodwillRequest,
+    ask_refund_again,
+    note_paid_by_hand,
+    pay_back,
+    read_open_refunds,
+)
 from darkroom.flow.place_dev_order import place_dev_order
 from darkroom.flow.prepare import prepare
 from darkroom.flow.read_avatars import read_avatars, read_selfie_image, read_selfies
-from darkroom.flow.read_back import know_user, read_job, read_payment, read_photos
+from darkroom.flow.read_back import (
+    know_user,
+    read_job,
+    read_messages,
+    read_payment,
+    read_photos,
+)
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
@@ -39,12 +54,21 @@ from darkroom.ports.generation import (
     Working,
 )
 from darkroom.ports.identity import Person
+from darkroom.ports.payments import (
+    RefundAnswer,
+    RefundCall,
+    RefundForms,
+    RefundNoAnswer,
+    RefundRefused,
+)
 from darkroom.wiring import bundled_catalog
 from tests.crash.vanishing import Crash, World
 from tests.scripted import picture_of
 from tests.shop import Customer, Shop
 
 SPARE = "SELECT max(id) FROM avatars WHERE name = 'Spare'"
+LARGER = 15
+"""Photos of the one larger set."""
 
 
 def tell(world: World, crash: Crash) -> None:
@@ -63,8 +87,12 @@ def tell(world: World, crash: Crash) -> None:
     _started_by_hand(world, customer)
     _granted_and_replayed(world)
     _called_back(world)
+    _asked_back(world)
+    _made_again(world)
     _end_of_day(world)
     _looked_at(world, customer)
+    _by_people(world, customer)
+    _weeks_later(world)
 
 
 class _Unreliable:
@@ -77,7 +105,12 @@ class _Unreliable:
         self._fetches = 0
 
     async def create(self, request: GenerationRequest) -> NoAnswer | Refused | None:
-        """The first task is made and nobody hears of it; the second wish is refused for now."""
+        """The first task is made and nobody hears of it; the second wish is refused for now.
+
+        Of a larger set, of which the day has one, the last photo is refused for good.
+        """
+        if request.prompt_index == LARGER - 1:
+            return Refused("400", "against the rules", Again.NEVER)
         self._creations += 1
         if self._creations == 1:
             self._world.provider.make(request)
@@ -173,7 +206,7 @@ def _adding(avatar_id: int, picture: bytes) -> Callable[[Shop], Awaitable[int]]:
     return add
 
 
-def _order(world: World, customer: Customer, *, style: str, key: str) -> int:
+def _order(world: World, customer: Customer, *, style: str, key: str, tier: str = "starter") -> int:
     """An order whose customer presses the button until there is an answer; the payment's id."""
     request_id = uuid4()
 
@@ -182,7 +215,7 @@ def _order(world: World, customer: Customer, *, style: str, key: str) -> int:
             shop.darkroom,
             OrderRequest(
                 user_id=customer.user_id,
-                tier_id="starter",
+                tier_id=tier,
                 provider="bank",
                 avatar_id=customer.avatar_id,
                 style_id=style,
@@ -298,10 +331,134 @@ def _end_of_day(world: World) -> None:
             idle_id,
         )
     )
-    for _ in range(3):
-        world.attempt(lambda shop: shop.drain())
+    _drain(world)
+
+
+def _drain(world: World) -> None:
+    """Everything runs to its end, also what somebody died with."""
+    world.attempt(lambda shop: shop.drain())
     world.insist(lambda shop: shop.advance(11))
     world.insist(lambda shop: shop.drain())
+
+
+def _pay(world: World, payment_id: int) -> None:
+    """The customer pays, and the bank says so until it hears OK."""
+    world.bank.pays(payment_id)
+    world.insist(lambda shop: shop.notify(payment_id, event=f"paid-{payment_id}"))
+    _read_notices(world)
+
+
+def _read_notices(world: World) -> None:
+    """Whoever dies with one in its hands lets go of it when its lease ends."""
+    world.attempt(lambda shop: shop.step("notice"))
+    world.insist(lambda shop: shop.advance(11))
+    world.insist(lambda shop: shop.step("notice"))
+
+
+def _unbound(world: World, customer: Customer, key: str) -> int:
+    """A paid order that names no avatar: nothing starts by itself."""
+    request_id = uuid4()
+
+    async def press(shop: Shop) -> int:
+        wish = OrderRequest(customer.user_id, "starter", "bank", None, None, key, request_id)
+        return (await order_photos(shop.darkroom, wish)).id
+
+    payment_id = world.insist(press)
+    _pay(world, payment_id)
+    return payment_id
+
+
+def _asked_back(world: World) -> None:
+    """Unused money is asked back; the bank pays, and its answer is lost. Somebody at the bank helps, too."""
+    customer = world.insist(lambda shop: shop.customer())
+    first, second = (_unbound(world, customer, key) for key in ("first", "second"))
+    lost = ["lost"]
+
+    async def unheard(call: RefundCall) -> RefundAnswer | None:
+        answer = world.bank.pays_back(call)
+        return RefundNoAnswer(lost.pop()) if lost else answer
+
+    world.bank.on_refund = unheard
+    world.insist(lambda shop: ask_back(shop.darkroom, user_id=customer.user_id, payment_id=first))
+    world.bank.gives_back(second, 100)
+    world.insist(lambda shop: shop.notify(second, "money_back", "back-1"))
+    _drain(world)
+    told = world.insist(lambda shop: read_messages(shop.darkroom, **_page(customer)))
+    assert all(message.payment_id in (first, second) for message in told)
+
+
+def _page(customer: Customer) -> dict[str, Any]:
+    return {"user_id": customer.user_id, "before_id": None, "limit": 50}
+
+
+def _made_again(world: World) -> None:
+    """A bank without parts, a photo that fails, and a customer without selfies: none can be made again."""
+    world.insist(
+        lambda shop: shop.rows("UPDATE refund_policies SET without_partial = 'grant' RETURNING id")
+    )
+    customer = world.insist(lambda shop: shop.customer())
+    world.bank.refund_forms = RefundForms.WHOLE
+    _pay(world, _order(world, customer, style="creative", key="larger", tier="standard"))
+    world.insist(
+        lambda shop: shop.rows(
+            "UPDATE reference_photos SET deleted_at = darkroom_now() WHERE avatar_id = %s RETURNING id",
+            customer.avatar_id,
+        )
+    )
+
+
+def _by_people(world: World, customer: Customer) -> None:
+    """An operator gives a little back, twice: once the bank is asked again, once it can't and a person pays."""
+    payment_id = world.insist(
+        lambda shop: shop.value(
+            "SELECT payment_id FROM generation_jobs WHERE user_id = %s ORDER BY id LIMIT 1",
+            customer.user_id,
+        )
+    )
+
+    async def refuse(_call: RefundCall) -> RefundAnswer:
+        return RefundRefused("closed", "the account is closed")
+
+    for forms, by_hand in ((RefundForms.PARTIAL, False), (RefundForms.WHOLE, True)):
+        world.bank.refund_forms = RefundForms.PARTIAL
+        world.bank.on_refund = refuse
+        wish = GoodwillRequest(payment_id, 100, "sorry", uuid4())
+        refund_id = world.insist(_giving(wish))
+        world.bank.refund_forms = forms
+        _drain(world)
+        world.bank.on_refund = None
+        open_refunds = world.insist(lambda shop: read_open_refunds(shop.darkroom))
+        assert refund_id in [refund.id for refund in open_refunds]
+        world.insist(_settling(refund_id, by_hand=by_hand))
+        _drain(world)
+
+
+def _giving(wish: GoodwillRequest) -> Callable[[Shop], Awaitable[int]]:
+    async def give(shop: Shop) -> int:
+        return (await pay_back(shop.darkroom, wish)).id
+
+    return give
+
+
+def _settling(refund_id: int, *, by_hand: bool) -> Callable[[Shop], Awaitable[object]]:
+    async def settle(shop: Shop) -> object:
+        if by_hand:
+            return await note_paid_by_hand(shop.darkroom, refund_id, note="transfer 4711")
+        return await ask_refund_again(shop.darkroom, refund_id)
+
+    return settle
+
+
+def _weeks_later(world: World) -> None:
+    """What nobody used is reminded of, and goes back; by a bank that knows no keys."""
+    customer = world.insist(lambda shop: shop.customer())
+    _unbound(world, customer, "forgotten")
+    world.bank.refund_key_seconds = None
+    for days in (4, 11):
+        world.insist(lambda shop, days=days: shop.advance(days * 86_400))
+        for _ in range(3):
+            world.attempt(lambda shop: shop.round())
+    _drain(world)
 
 
 async def _gone(work: Awaitable[None]) -> None:
@@ -336,7 +493,10 @@ def _looked_at(world: World, customer: Customer) -> None:
         assert hashlib.sha256(b"".join(pieces)).hexdigest() == file.sha256
 
     async def look_as_an_operator(shop: Shop) -> None:
-        assert await read_dead_letters(shop.darkroom) == []
+        letters = await read_dead_letters(shop.darkroom)
+        assert [letter.replayable for letter in letters] == [True], (
+            "until its whole price goes back"
+        )
         assert await export_catalog(shop.database)
 
     for look in (look_at_orders, look_at_avatar, look_as_an_operator):

@@ -7,15 +7,17 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from darkroom.core.customer_messages import MessageView
 from darkroom.core.payments import PaymentView
 from darkroom.edges.envelope import success
 from darkroom.edges.fields import KEY_MAX, Id, Name, OptionalId, OptionalName, clean_text
 from darkroom.edges.identity import SignedInRoute, user_id_of
 from darkroom.edges.views import Viewer, time_text
+from darkroom.flow.ask_back import ask_back
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import OrderRequest, order_photos
-from darkroom.flow.read_back import read_job, read_payment, read_photos
+from darkroom.flow.read_back import read_job, read_messages, read_payment, read_photos
 from darkroom.flow.start_generation import GenerateRequest, start_generation
 
 router = APIRouter(prefix="/api", route_class=SignedInRoute, tags=["customer"])
@@ -129,6 +131,25 @@ async def show_payment(payment_id: Id, user_id: UserId, darkroom: Joined) -> JSO
     return success(_payment(await read_payment(darkroom, user_id=user_id, payment_id=payment_id)))
 
 
+@router.post("/payments/{payment_id}/refund")
+async def ask_money_back(payment_id: Id, user_id: UserId, darkroom: Joined) -> JSONResponse:
+    """Ask an unused payment back. From here on it starts nothing; asked twice, it goes back once."""
+    return success(_payment(await ask_back(darkroom, user_id=user_id, payment_id=payment_id)))
+
+
+@router.get("/messages")
+async def show_messages(
+    user_id: UserId,
+    darkroom: Joined,
+    before: OptionalId = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> JSONResponse:
+    """A page of what the caller was told, newest first; `nextBefore` asks for the next one."""
+    messages = await read_messages(darkroom, user_id=user_id, before_id=before, limit=limit)
+    following = messages[-1].id if len(messages) == limit else None
+    return success({"messages": [_message(one) for one in messages], "nextBefore": following})
+
+
 @router.get("/jobs/{job_id}")
 async def show_job(job_id: Id, user_id: UserId, darkroom: Joined) -> JSONResponse:
     """One set of the caller, counted by its own photos, with the photos so far and the time left."""
@@ -151,6 +172,17 @@ async def show_photos(
     following = photos[-1].id if len(photos) == limit else None
     viewer = Viewer(user_id, darkroom.links)
     return success({"photos": [viewer.photo(one) for one in photos], "nextBefore": following})
+
+
+def _message(message: MessageView) -> dict[str, Any]:
+    return {
+        "messageId": message.id,
+        "kind": message.kind,
+        "paymentId": message.payment_id,
+        "textRu": message.text_ru,
+        "textEn": message.text_en,
+        "createdAt": time_text(message.created_at),
+    }
 
 
 def _payment(payment: PaymentView) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from darkroom.config import Settings
 from darkroom.core.audit import Report, run_audit
 from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
+from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
 from darkroom.edges.serve import serve, work
 from darkroom.edges.terminal import Wires, console, fail, run, settings_or_exit, show_report
@@ -35,6 +36,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")
+    app.add_typer(refunds_cli(wires), name="refunds")
     return app
 
 

@@ -14,7 +14,7 @@ from darkroom.core.refunds import (
     move_to_requested,
     settle_lapsed_sending,
 )
-from darkroom.core.settlements import RefundInFlightError, apply_facts
+from darkroom.core.settlements import RefundInFlightError, Settled, apply_facts
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.send_refunds import pause_of, read_books
@@ -53,15 +53,7 @@ async def ask_unknown_refunds(darkroom: Darkroom) -> int:
         )
 
     async def ask(refund: RefundClaim) -> None:
-        try:
-            await _ask(darkroom, refund)
-        except RefundInFlightError:
-            # Somebody gave back more at the provider than is left beside this one, which may still come.
-            log.warning("money back fits nowhere yet", refund_id=refund.id)
-            async with darkroom.database.connection() as tx:
-                await ask_again_later(
-                    tx, refund, error=None, pause_seconds=pause_of(darkroom, refund)
-                )
+        await _ask(darkroom, refund)
 
     if refunds:
         await checkpoint("outcome.claimed")
@@ -81,9 +73,15 @@ async def _ask(darkroom: Darkroom, refund: RefundClaim) -> None:
             await ask_again_later(tx, refund, error="no answer", pause_seconds=pause)
             return
         waits = _is_under_way(facts, refund) or _may_still_come(darkroom, provider, refund)
-        settled = await apply_facts(
-            tx, refund.payment_id, facts, idle_refund_id=None if waits else refund.id
-        )
+        try:
+            async with tx.transaction():
+                settled = await apply_facts(
+                    tx, refund.payment_id, facts, idle_refund_id=None if waits else refund.id
+                )
+        except RefundInFlightError:
+            # Somebody gave back more at the provider than is left beside this one, which may still come.
+            log.warning("money back fits nowhere yet", refund_id=refund.id)
+            settled = Settled()
         if refund.id not in settled.ids:
             if waits:
                 await ask_again_later(tx, refund, error=None, pause_seconds=pause)

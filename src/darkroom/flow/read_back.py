@@ -1,5 +1,6 @@
 """What an owner may see. Somebody else's row is not found, like one that never was."""
 
+from darkroom.core.customer_messages import MessageView, list_messages
 from darkroom.core.payments import PaymentView, view_payment
 from darkroom.core.people import ensure_user, owns_avatar
 from darkroom.core.photos import PhotoView, list_photos
@@ -36,6 +37,14 @@ async def read_photos(
         return await list_photos(
             tx, user_id=user_id, avatar_id=avatar_id, before_id=before_id, limit=limit
         )
+
+
+async def read_messages(
+    darkroom: Darkroom, *, user_id: int, before_id: int | None, limit: int
+) -> list[MessageView]:
+    """A page of what this user was told, newest first."""
+    async with darkroom.database.connection() as tx:
+        return await list_messages(tx, user_id=user_id, before_id=before_id, limit=limit)
 
 
 async def know_user(darkroom: Darkroom, telegram_user_id: int) -> int:

@@ -159,20 +159,14 @@ async def _is_still_owed(
             return False
         settled = await apply_facts(tx, refund.payment_id, facts, idle_refund_id=refund.id)
         await tell_about_refunds(darkroom, tx, settled.ids)
-        await checkpoint("refund.books_read")
-    if refund.id in settled.succeeded:
-        return False
-    return not any(
-        fact.key == refund.key and fact.state is RefundState.UNDER_WAY for fact in facts
-    ) or await _wait_for_it(darkroom, refund)
-
-
-async def _wait_for_it(darkroom: Darkroom, refund: RefundClaim) -> bool:
-    async with darkroom.database.connection() as tx:
-        await move_to_unknown(
-            tx, refund, error="under way there", pause_seconds=pause_of(darkroom, refund)
+        waits = any(
+            fact.key == refund.key and fact.state is RefundState.UNDER_WAY for fact in facts
         )
-    return False
+        if waits:
+            pause = pause_of(darkroom, refund)
+            await move_to_unknown(tx, refund, error="under way there", pause_seconds=pause)
+        await checkpoint("refund.books_read")
+    return not waits and refund.id not in settled.succeeded
 
 
 async def read_books(
