@@ -8,10 +8,16 @@ from tests.shop import Shop
 Money = Literal[
     "open", "coming", "crossed", "crossed let go", "dead", "let go", "ready", "waits",
     "making", "made", "failing", "short", "free",
+    "back", "bound back", "gifting", "giving", "gift", "failing back", "sending", "unsure", "short back",
 ]
 # fmt: on
 Avatar = Literal["ready", "bare", "gone"]
-Effect = Literal["money", "no money", "start", "selfie", "no selfie", "bury", "replay", "time"]
+# fmt: off
+Effect = Literal[
+    "money", "no money", "start", "selfie", "no selfie", "bury", "replay", "time",
+    "ask back", "give", "outside", "told", "mend",
+]
+# fmt: on
 
 
 class State(NamedTuple):
@@ -23,6 +29,11 @@ class State(NamedTuple):
             was removed (`crossed let go` likewise); `ready` paid and free to use; `waits` paid, and
             its avatar has no selfie; `making`, `made` the set; `failing`, `short` the set with a photo that
             failed, paid back at the end; `free` the same of a free set: nothing to pay back.
+            `back`: the unused money goes back, `bound back` while its avatar waits for that; `gifting`,
+            `giving`, `gift`: a set whose price goes back all the same, while made, on its way, at the end;
+            `failing back` the same of a set with a photo that failed; `sending`: short, and a worker is on
+            the telephone; `unsure`: short, the bank has paid, and nobody heard it; `short back`: it is back,
+            or a person has it.
         avatar: of the order; `bare` has no selfie.
     """
 
@@ -59,7 +70,7 @@ RULES: Final = (
     # An avatar goes when nothing paid for needs it any more.
     Rule("bury", ("dead",), ("ready", "bare"), "let go", "gone"),
     Rule("bury", ("crossed",), ("ready", "bare"), "crossed let go", "gone"),
-    Rule("bury", ("ready", "made", "free"), ("ready", "bare"), None, "gone"),
+    Rule("bury", ("ready", "made", "free", "back", "gift", "short back"), ("ready", "bare"), None, "gone"),
     # A failed photo is tried again only while its money stays.
     Rule("replay", ("failing", "free"), ANY_AVATAR, "making", None),
     # What happens by itself, with no message at all.
@@ -68,7 +79,25 @@ RULES: Final = (
     Rule("time", ("coming", "crossed"), ("bare",), "waits", None),
     Rule("time", ("crossed let go",), ("gone",), "ready", None),
     Rule("time", ("making",), ANY_AVATAR, "made", None),
-    Rule("time", ("failing",), ANY_AVATAR, "short", None),
+    Rule("time", ("failing", "failing back", "short", "sending", "unsure"), ANY_AVATAR, "short back", None),
+    Rule("time", ("bound back",), ANY_AVATAR, "back", None),
+    Rule("time", ("gifting", "giving"), ANY_AVATAR, "gift", None),
+    # Unused money: a customer or an operator asks it back, or somebody at the bank gives it.
+    Rule("ask back", ("ready",), ANY_AVATAR, "back", None),
+    Rule("ask back", ("waits",), ANY_AVATAR, "bound back", None),
+    Rule("give", ("ready",), ANY_AVATAR, "back", None),
+    Rule("give", ("waits",), ANY_AVATAR, "bound back", None),
+    Rule("outside", ("ready", "waits", "bound back"), ANY_AVATAR, "back", None),
+    # A set's price: what is delivered is a gift then. What is owed anyway is settled by it.
+    Rule("give", ("making",), ANY_AVATAR, "gifting", None),
+    Rule("give", ("made",), ANY_AVATAR, "giving", None),
+    Rule("give", ("failing",), ANY_AVATAR, "failing back", None),
+    Rule("outside", ("making",), ANY_AVATAR, "gifting", None),
+    Rule("outside", ("made", "giving"), ANY_AVATAR, "gift", None),
+    Rule("outside", ("failing",), ANY_AVATAR, "failing back", None),
+    Rule("outside", ("short", "unsure"), ANY_AVATAR, "short back", None),
+    # The bank's own books say that our refund was made.
+    Rule("told", ("unsure",), ANY_AVATAR, "short back", None),
 )
 # fmt: on
 """Whatever is not listed changes nothing. Doorbells, and messages that nobody signed, have no effect at
@@ -96,9 +125,13 @@ SELECT p.id AS payment_id, p.user_id, p.status, p.generation_consumed AS consume
         WHERE r.avatar_id = a.id AND r.deleted_at IS NULL) AS selfies,
        (SELECT count(*) FROM generated_photos g WHERE g.job_id = j.id) AS photos,
        (SELECT count(*) FROM kie_tasks t WHERE t.job_id = j.id AND t.status = 'failed') AS failed,
-       (SELECT count(*) FROM refund_lines l WHERE l.payment_id = p.id AND l.kind = 'shortfall') AS shortfall,
        (SELECT count(*) FROM telegram_message_queue q WHERE q.job_id = j.id) AS deliveries,
        (SELECT count(*) FROM refunds r WHERE r.payment_id = p.id) AS refunds,
+       (SELECT coalesce(sum(b.amount_minor), 0) FROM provider_refunds b WHERE b.payment_id = p.id) AS returned,
+       (SELECT count(*) FROM customer_messages m WHERE m.payment_id = p.id) AS told,
+       (SELECT count(*) FROM kie_tasks t WHERE t.job_id = j.id AND t.status = 'failed'
+        AND t.returned_minor < t.share_minor) AS unpaid,
+       p.provider_payment_id AS theirs,
        (SELECT array_agg(m.to_status ORDER BY m.id) FROM move_log m
         WHERE m.kind = 'payment' AND m.row_id = p.id) AS payment_path,
        (SELECT array_agg(m.to_status ORDER BY m.id) FROM move_log m
@@ -120,7 +153,7 @@ stands AS (
     FROM c JOIN generation_jobs j ON j.id = c.job_id
     UNION ALL SELECT c.payment_id, 'task', t.status, t.lease_until
     FROM c JOIN kie_tasks t ON t.job_id = c.job_id
-    UNION ALL SELECT c.payment_id, 'refund', r.status, NULL
+    UNION ALL SELECT c.payment_id, 'refund', r.status, r.lease_until
     FROM c JOIN refunds r ON r.payment_id = c.payment_id
     UNION ALL SELECT c.payment_id, 'delivery', q.status, NULL
     FROM c JOIN telegram_message_queue q ON q.job_id = c.job_id
@@ -157,12 +190,15 @@ class End(NamedTuple):
         state: in the words of the rules.
         counts: everything a repeated message could have doubled, by name.
         photos: stored ones.
+        theirs, returned: the payment's id at the bank, and what went back of it by our books.
         wrong: what is broken in itself, whatever was expected.
     """
 
     state: State
     counts: dict[str, Any]
     photos: int
+    theirs: str | None
+    returned: int
     wrong: list[str]
 
 
@@ -170,32 +206,48 @@ async def read_ends(shop: Shop, cases: dict[int, int]) -> dict[int, End]:
     """How the orders stand, by payment. `cases` gives each payment's avatar."""
     rows = await shop.rows(END_OF, list(cases), list(cases.values()))
     return {
-        row["payment_id"]: End(_state(row), _counts(row), row["photos"], _wrong(row))
+        row["payment_id"]: End(
+            _state(row),
+            _counts(row),
+            row["photos"],
+            row["theirs"],
+            int(row["returned"]),
+            _wrong(row),
+        )
         for row in rows
     }
 
 
 def _state(row: dict[str, Any]) -> State:
     avatar: Avatar = "gone" if row["gone"] else "ready" if row["selfies"] else "bare"
+    return State(_money(row), avatar)
+
+
+def _money(row: dict[str, Any]) -> Money:
+    was_paid = row["status"] not in ("pending", "canceled", "expired")
+    money: Money
     match row["status"], row["job_status"]:
         case ("pending", _):
-            return State("open", avatar)
+            money = "open"
         case ("canceled" | "expired", _):
-            return State("dead" if row["bound"] else "let go", avatar)
+            money = "dead" if row["bound"] else "let go"
         case ("succeeded", None):
-            return State("waits" if row["bound"] else "ready", avatar)
-        case ("succeeded", "completed"):
-            return State("made", avatar)
-        case ("succeeded", "partial" | "failed"):
-            return State("free" if row["free"] else "short", avatar)
+            money = "waits" if row["bound"] else "ready"
+        case ("refunding" | "refunded", None):
+            money = "back"
+        case (_, "completed") if was_paid:
+            money = "made" if row["status"] == "succeeded" else "gift"
+        case (_, "partial" | "failed") if was_paid:
+            money = "free" if row["free"] else "short back"
         case ("succeeded", "pending" | "processing"):
-            return State("failing" if row["failed"] else "making", avatar)
+            money = "failing" if row["failed"] else "making"
         case odd:
             raise AssertionError(f"a state without a name: {odd}")
+    return money
 
 
 def _counts(row: dict[str, Any]) -> dict[str, Any]:
-    left_out = ("payment_id", "user_id", "bound", "gone")
+    left_out = ("payment_id", "user_id", "bound", "gone", "theirs")
     return {name: value for name, value in row.items() if name not in left_out}
 
 
@@ -209,6 +261,6 @@ def _wrong(row: dict[str, Any]) -> list[str]:
     if row["job_status"] in ("completed", "partial", "failed"):
         if row["photos"] + row["failed"] != row["total_photos"]:
             wrong.append("photos and failures are not the set")
-        if not row["free"] and row["failed"] != row["shortfall"]:
+        if row["unpaid"]:
             wrong.append("every photo, or its money")
     return wrong

@@ -4,13 +4,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Literal
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from darkroom.edges import cron
 from darkroom.flow.add_selfie import add_selfie
+from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.make_avatar import AvatarRequest, call_avatar, make_avatar
 from darkroom.flow.order_photos import OrderRequest, order_photos
+from darkroom.flow.pay_back import (
+    GoodwillRequest,
+    ask_refund_again,
+    note_paid_by_hand,
+    pay_back,
+)
 from darkroom.flow.receive import (
     receive_generation_callback,
     receive_payment_notice,
@@ -19,6 +26,7 @@ from darkroom.flow.receive import (
 from darkroom.flow.remove import remove_avatar
 from darkroom.flow.replay_letters import replay_letters
 from darkroom.flow.start_generation import start_generation
+from darkroom.flow.take_notices import take_due_notices
 from darkroom.ports.money import Money
 from darkroom.ports.payments import Notice, PaidState
 from tests.promises.ends import Effect
@@ -28,11 +36,15 @@ from tests.scripted import ScriptedBank, picture_of
 NOBODY: Final = 9_000_000_000
 """An id that no row has."""
 OTHER_AMOUNT: Final = "another-amount"
+GIVEN: Final = UUID("2b0b8a3c-57f4-4c53-9d2e-5f3c0f2a9d11")
+"""An operator's wish is one wish, however often it is typed."""
 
 LOOK: Final = """
 SELECT p.id AS payment_id, j.id AS job_id, t.token, t.provider_task_id,
        (SELECT coalesce(array_agg(d.id), '{}') FROM generation_dead_letter_queue d
-        WHERE d.job_id = j.id AND d.replayed_at IS NULL) AS letters
+        WHERE d.job_id = j.id AND d.replayed_at IS NULL) AS letters,
+       (SELECT coalesce(array_agg(r.id), '{}') FROM refunds r WHERE r.payment_id = p.id) AS refunds,
+       p.succeeded_at IS NOT NULL AND p.amount_minor > 0 AS has_money
 FROM payments p
 LEFT JOIN generation_jobs j ON j.payment_id = p.id
 LEFT JOIN LATERAL (
@@ -64,6 +76,8 @@ class Facts:
     token: UUID | None
     provider_task_id: str | None
     letters: tuple[int, ...]
+    refunds: tuple[int, ...]
+    has_money: bool
 
 
 async def look(stage: Stage, cases: list[Case]) -> dict[Case, Facts]:
@@ -74,7 +88,13 @@ async def look(stage: Stage, cases: list[Case]) -> dict[Case, Facts]:
     for case in cases:
         row = known[case.payment_id]
         found[case] = Facts(
-            case, row["job_id"], row["token"], row["provider_task_id"], tuple(row["letters"])
+            case,
+            row["job_id"],
+            row["token"],
+            row["provider_task_id"],
+            tuple(row["letters"]),
+            tuple(row["refunds"]),
+            row["has_money"],
         )
     return found
 
@@ -236,6 +256,48 @@ async def _replay(stage: Stage, facts: Facts) -> None:
         await replay_letters(stage.shop.darkroom, letter_id, provider=None)
 
 
+async def _ask_back(stage: Stage, facts: Facts) -> None:
+    await ask_back(
+        stage.shop.darkroom,
+        user_id=facts.case.customer.user_id,
+        payment_id=facts.case.payment_id,
+    )
+
+
+async def _money_back(stage: Stage, facts: Facts) -> None:
+    payment_id = facts.case.payment_id
+    if payment_id in stage.shop.bank.facts:
+        await stage.shop.notify(payment_id, "money_back", f"back-{payment_id}")
+
+
+async def _outside(stage: Stage, facts: Facts) -> None:
+    """Somebody at the bank gives back all that it still has; its notice comes as often as it likes."""
+    fact = stage.shop.bank.facts.get(facts.case.payment_id)
+    if fact is None or not facts.has_money:
+        return
+    left = fact.price.amount_minor - stage.shop.bank.returned_minor(fact.provider_payment_id)
+    if left > 0:
+        stage.shop.bank.gives_back(facts.case.payment_id, left)
+    await stage.shop.notify(facts.case.payment_id, "money_back", f"outside-{facts.case.payment_id}")
+    await stage.run(take_due_notices)
+
+
+async def _give(stage: Stage, facts: Facts) -> None:
+    payment_id = facts.case.payment_id
+    wish = GoodwillRequest(payment_id, None, "sorry", uuid5(GIVEN, str(payment_id)))
+    await pay_back(stage.shop.darkroom, wish)
+
+
+async def _again(stage: Stage, facts: Facts) -> None:
+    for refund_id in facts.refunds or (NOBODY,):
+        await ask_refund_again(stage.shop.darkroom, refund_id)
+
+
+async def _by_hand(stage: Stage, facts: Facts) -> None:
+    for refund_id in facts.refunds or (NOBODY,):
+        await note_paid_by_hand(stage.shop.darkroom, refund_id, note="transfer 4711")
+
+
 async def _poll(stage: Stage, _facts: Facts) -> None:
     await cron.poll_kie_tasks(stage.shop.darkroom)
 
@@ -249,6 +311,7 @@ PROVIDER = "POST /api/webhooks/generation/{provider}/{token}"
 QUEUE = "POST /api/jobs/process"
 GENERATE = "POST /api/generate"
 PAYMENTS = "POST /api/payments"
+PAYMENT = "/api/payments/{payment_id}"
 AVATARS = "POST /api/avatars"
 AVATAR = "/api/avatars/{avatar_id}"
 
@@ -287,6 +350,12 @@ ALL_MESSAGES: Final = (
         effect="no selfie",
     ),
     Message("replay", "darkroom dead-letters replay", _replay, effect="replay"),
+    Message("ask-back", f"POST {PAYMENT}/refund", _ask_back, effect="ask back"),
+    Message("notice-money-back", BANK, _money_back, effect="told"),
+    Message("refund-outside", BANK, _outside, effect="outside"),
+    Message("refund-by-operator", "darkroom refunds pay", _give, effect="give"),
+    Message("refund-again", "darkroom refunds again", _again, effect="mend"),
+    Message("refund-by-hand", "darkroom refunds by-hand", _by_hand, effect="mend"),
     Message("cron-poll", "GET /api/cron/poll-kie-tasks", _poll, to_all=True),
     Message("cron-sweep", "GET /api/cron/sweep", _sweep, to_all=True),
 )
@@ -298,6 +367,7 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     "DELETE /api/session": "who somebody is, no order: tests/edges/test_identity.py",
     "GET /api/openapi.json": "reads",
     "GET /api/payments/{payment_id}": "reads",
+    "GET /api/messages": "reads",
     "GET /api/jobs/{job_id}": "reads",
     "GET /api/jobs/{job_id}/events": "reads",
     "GET /api/jobs/{job_id}/photos.zip": "reads",
@@ -312,7 +382,14 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     "GET /payments/{payment_id}": "reads",
 }
 """Every other door of the application, and why no message of the matrix comes in by it."""
-BY_HAND: Final = frozenset({"darkroom dead-letters replay"})
+BY_HAND: Final = frozenset(
+    {
+        "darkroom dead-letters replay",
+        "darkroom refunds pay",
+        "darkroom refunds again",
+        "darkroom refunds by-hand",
+    }
+)
 """What an operator types."""
 NO_DOOR_YET: Final = {"bot update": "telegram"}
 """Messages that no door of today takes, by a word that their door's address will have."""

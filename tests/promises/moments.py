@@ -15,13 +15,16 @@ from darkroom.core.leases import LeaseKind
 from darkroom.core.lifecycle import Kind
 from darkroom.core.payments import claim_silent_payments
 from darkroom.core.people import references_of_jobs
+from darkroom.core.refunds import claim_requested
 from darkroom.core.tasks import claim_pending, claim_queued, claim_storing
+from darkroom.flow.ask_back import ask_back
 from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import request_of
 from darkroom.flow.finish_jobs import finish_due_jobs
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.take_notices import take_due_notices
@@ -32,6 +35,15 @@ from darkroom.ports.generation import (
     LinkDeadError,
     Refused,
     Working,
+)
+from darkroom.ports.payments import (
+    RefundAnswer,
+    RefundCall,
+    RefundFact,
+    RefundNoAnswer,
+    RefundRefused,
+    RefundState,
+    RefundUnderWay,
 )
 from tests.promises.ends import State
 from tests.promises.stage import ONE_PHOTO, TWO_PHOTOS, Case, Stage
@@ -212,6 +224,119 @@ async def _partial(stage: Stage, count: int) -> list[Case]:
 async def _failed(stage: Stage, count: int) -> list[Case]:
     cases = await stage.paid(count)
     await _end_short(stage)
+    return cases
+
+
+@moment("payment-refunding", ("payment", "refunding"), at=State("back"), fresh=True)
+async def _refunding(stage: Stage, count: int) -> list[Case]:
+    cases = await _ready(stage, count)
+    for case in cases:
+        await ask_back(
+            stage.shop.darkroom, user_id=case.customer.user_id, payment_id=case.payment_id
+        )
+    return cases
+
+
+@moment("payment-partially-refunded", ("payment", "partially_refunded"), at=State("gift"))
+async def _partly_back(stage: Stage, count: int) -> list[Case]:
+    cases = await _completed(stage, count)
+    for case in cases:
+        stage.shop.bank.gives_back(case.payment_id, 100)
+    await _hear_of_money_back(stage, cases)
+    return cases
+
+
+async def _hear_of_money_back(stage: Stage, cases: list[Case]) -> None:
+    for case in cases:
+        await stage.shop.notify(case.payment_id, "money_back", f"came-back-{case.payment_id}")
+    await stage.run(take_due_notices)
+
+
+@moment("refund-sending", ("refund", "sending"), at=State("sending"), held="refund")
+async def _on_the_telephone(stage: Stage, count: int) -> list[Case]:
+    cases = await _failed(stage, count)
+    async with stage.shop.database.connection() as tx:
+        await claim_requested(tx, providers=["bank"], limit=10 * count, lease_seconds=HELD_SECONDS)
+    return cases
+
+
+async def _paid_unheard(stage: Stage, count: int) -> list[Case]:
+    async def unheard(call: RefundCall) -> RefundAnswer:
+        stage.shop.bank.pays_back(call)
+        return RefundNoAnswer("timeout")
+
+    cases = await _failed(stage, count)
+    with stage.bank_mood(unheard):
+        await stage.run(send_due_refunds)
+    return cases
+
+
+moment("refund-unknown", ("refund", "unknown"), at=State("unsure"))(_paid_unheard)
+
+
+@moment("refund-failed", ("refund", "failed"), at=State("short back"))
+async def _refused_there(stage: Stage, count: int) -> list[Case]:
+    async def refuse(_call: RefundCall) -> RefundAnswer:
+        return RefundRefused("closed", "the account is closed")
+
+    cases = await _failed(stage, count)
+    with stage.bank_mood(refuse):
+        await stage.run(send_due_refunds)
+    return cases
+
+
+@moment(
+    "refund-succeeded", ("refund", "succeeded"), ("payment", "refunded"), at=State("short back")
+)
+async def _paid_back(stage: Stage, count: int) -> list[Case]:
+    cases = await _failed(stage, count)
+    await stage.run(send_due_refunds)
+    return cases
+
+
+@moment("refund-settled-outside", ("refund", "succeeded"), at=State("short back"), more=True)
+async def _paid_by_somebody(stage: Stage, count: int) -> list[Case]:
+    cases = await _failed(stage, count)
+    for case in cases:
+        price = stage.shop.bank.facts[case.payment_id].price.amount_minor
+        stage.shop.bank.gives_back(case.payment_id, price)
+    await _hear_of_money_back(stage, cases)
+    return cases
+
+
+@moment("refund-requested-again", ("refund", "requested"), at=SHORT, more=True)
+async def _not_now(stage: Stage, count: int) -> list[Case]:
+    async def later(_call: RefundCall) -> RefundAnswer:
+        return RefundRefused("429", "slow down", later=True)
+
+    cases = await _failed(stage, count)
+    with stage.bank_mood(later):
+        await stage.run(send_due_refunds)
+    return cases
+
+
+@moment("refund-unknown-never-there", ("refund", "unknown"), at=SHORT, more=True)
+async def _never_arrived(stage: Stage, count: int) -> list[Case]:
+    async def lost(_call: RefundCall) -> RefundAnswer:
+        return RefundNoAnswer("timeout")
+
+    cases = await _failed(stage, count)
+    with stage.bank_mood(lost):
+        await stage.run(send_due_refunds)
+    return cases
+
+
+@moment("refund-unknown-refused-there", ("refund", "unknown"), at=State("unsure"), more=True)
+async def _refused_unheard(stage: Stage, count: int) -> list[Case]:
+    async def refuses_later(call: RefundCall) -> RefundAnswer:
+        stage.shop.bank.returned[call.provider_payment_id] = [
+            RefundFact(f"no-{call.key}", call.amount, RefundState.REFUSED, call.key)
+        ]
+        return RefundUnderWay()
+
+    cases = await _failed(stage, count)
+    with stage.bank_mood(refuses_later):
+        await stage.run(send_due_refunds)
     return cases
 
 

@@ -203,6 +203,9 @@ class Play:
             before = self.ends.get(case)
             if before is not None and end.photos < before.photos:
                 self.wrong.append(f"{cell.name}: a photo was lost")
+            returned = 0 if end.theirs is None else self.shop.bank.returned_minor(end.theirs)
+            if returned != end.returned:
+                self.wrong.append(f"{cell.name}: the bank gave back {returned}, not {end.returned}")
             self.ends[case] = end
         spent = await self.shop.rows(
             OVERSPENT,

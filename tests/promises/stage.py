@@ -8,8 +8,10 @@ from typing import Final
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.remove import remove_selfie
 from darkroom.flow.take_notices import take_due_notices
+from darkroom.ports.payments import RefundAnswer, RefundCall
 from tests.shop import Customer, Shop
 
+OnRefund = Callable[[RefundCall], Awaitable[RefundAnswer | None]]
 STYLE: Final = "signature"
 ONE_PHOTO, TWO_PHOTOS = "starter", "standard"
 """The tiers, made as small as a moment allows."""
@@ -81,6 +83,13 @@ class Stage:
                 avatar_id=one.avatar_id,
                 selfie_id=row["id"],
             )
+
+    @contextmanager
+    def bank_mood(self, on_refund: OnRefund) -> Generator[None]:
+        """The bank pays back like this for a while."""
+        self.shop.bank.on_refund = on_refund
+        yield
+        self.shop.bank.on_refund = None
 
     @contextmanager
     def mood(self, **answers: object) -> Generator[None]:

@@ -31,8 +31,15 @@ from psycopg.sql import SQL, Identifier
 
 from darkroom.core import jobs
 from darkroom.core.audit import run_audit
+from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.grant_photos import grant_photos
+from darkroom.flow.pay_back import (
+    GoodwillRequest,
+    ask_refund_again,
+    pay_back,
+    read_open_refunds,
+)
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
 from darkroom.flow.replay_letters import replay_letters
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS
@@ -46,6 +53,14 @@ from darkroom.ports.generation import (
     Ready,
     Refused,
     Working,
+)
+from darkroom.ports.payments import (
+    PaidState,
+    RefundAnswer,
+    RefundCall,
+    RefundNoAnswer,
+    RefundRefused,
+    RefundUnderWay,
 )
 from tests.crash.places import Place, places
 from tests.crash.vanishing import Crash, World
@@ -67,11 +82,18 @@ SELECT (SELECT count(*) FROM generation_jobs WHERE status IN ('pending', 'proces
     (SELECT count(*) FROM payments WHERE status = 'pending') AS open_payments,
     (SELECT count(*) FROM kie_tasks t WHERE t.share_minor > 0
      AND (SELECT count(*) FROM generated_photos p WHERE p.task_id = t.id)
-       + (SELECT count(*) FROM refund_lines l WHERE l.task_id = t.id AND l.kind = 'shortfall') <> 1)
+       + (SELECT count(*) FROM refund_lines l WHERE l.task_id = t.id AND l.kind = 'shortfall') <> 1
+     AND t.returned_minor < t.share_minor)
     AS unsettled_photos
 """
-LONGEST_SECONDS = 2 * 86_400
-"""Refunds are not sent yet and may wait three days."""
+RETURNED = """
+SELECT p.provider_payment_id, sum(s.amount_minor)::BIGINT AS minor FROM refund_settlements s
+JOIN refunds r ON r.id = s.refund_id JOIN payments p ON p.id = r.payment_id GROUP BY p.id
+"""
+LONGEST_SECONDS = 6 * 86_400
+"""Some money lies unused for longer than its reminder, none for as long as it goes back by itself."""
+REFUND_MOODS = ("fine", "busy", "refuses", "silent", "silent but paid", "slow")
+AMOUNTS = st.sampled_from([1, 100, 7129, 20_000, 49_900])
 
 
 class Model(RuleBasedStateMachine):
@@ -87,12 +109,14 @@ class Model(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory(prefix="darkroom-model-")
         self.create_mood = "fine"
         self.ask_mood = "fine"
+        self.refund_mood = "fine"
         self.clock = 0.0
         self.events = 0
         dsn = make_conninfo(self.server, dbname=self.name)
         self.world = World(dsn, self.server, Path(self.folder.name), Crash(None))
         self.world.provider.on_create = self._create
         self.world.provider.on_ask = self._ask
+        self.world.bank.on_refund = self._refund
         self.customers = self.world.insist(self._open)
 
     def _admin(self, statement: str) -> None:
@@ -135,6 +159,23 @@ class Model(RuleBasedStateMachine):
             case _:
                 return None
 
+    async def _refund(self, call: RefundCall) -> RefundAnswer | None:
+        match self.refund_mood:
+            case "busy":
+                return RefundRefused("429", "slow down", later=True)
+            case "refuses":
+                return RefundRefused("closed", "the account is closed")
+            case "silent":
+                return RefundNoAnswer("timeout")
+            case "silent but paid":
+                self.world.bank.pays_back(call)
+                return RefundNoAnswer("timeout")
+            case "slow":
+                self.world.bank.pays_back(call)
+                return RefundUnderWay()
+            case _:
+                return None
+
     def _event(self) -> str:
         self.events += 1
         return f"event-{self.events}"
@@ -172,6 +213,7 @@ class Model(RuleBasedStateMachine):
 
         async def pay(shop: Shop) -> None:
             payment_id = await shop.ordered(self.customers[who], order_style="lifestyle")
+            self.world.bank.pays(payment_id)
             await shop.notify(payment_id, "paid", self._event())
 
         self._do(pay)
@@ -188,6 +230,8 @@ class Model(RuleBasedStateMachine):
     def notice(self, which: int, state: str, times: int) -> None:
         payment_id = self._payment(which)
         if payment_id is not None:
+            if state == "paid":
+                self.world.bank.pays(payment_id)
             event = self._event()
             self._do(lambda shop: shop.notify(payment_id, state, event), times=times)
 
@@ -217,6 +261,49 @@ class Model(RuleBasedStateMachine):
             ),
             times=2,
         )
+
+    @rule(who=WHO, which=PLACES, times=st.integers(1, 2))
+    def customer_asks_back(self, who: int, which: int, times: int) -> None:
+        payment_id = self._payment(which)
+        if payment_id is not None:
+            self._do(
+                lambda shop: ask_back(
+                    shop.darkroom, user_id=self.customers[who].user_id, payment_id=payment_id
+                ),
+                times=times,
+            )
+
+    @rule(which=PLACES, amount=AMOUNTS, whole=st.booleans(), times=st.integers(1, 2))
+    def operator_pays_back(self, which: int, amount: int, times: int, *, whole: bool) -> None:
+        payment_id = self._payment(which)
+        if payment_id is not None:
+            wish = GoodwillRequest(payment_id, None if whole else amount, "sorry", uuid.uuid4())
+            self._do(lambda shop: pay_back(shop.darkroom, wish), times=times)
+
+    @rule(times=st.integers(1, 2))
+    def operator_asks_again(self, times: int) -> None:
+        self._do(_ask_every_refusal_again, times=times)
+
+    @rule(which=PLACES, amount=AMOUNTS, chargeback=st.booleans(), told=st.booleans())
+    def somebody_at_the_bank_pays_back(
+        self, which: int, amount: int, *, chargeback: bool, told: bool
+    ) -> None:
+        """Never more than the bank has of it; the notice may be lost."""
+        payment_id = self._payment(which)
+        if payment_id is None:
+            return
+        fact = self.world.bank.facts[payment_id]
+        left = fact.price.amount_minor - self.world.bank.returned_minor(fact.provider_payment_id)
+        if fact.state is PaidState.PAID and left > 0:
+            self.world.bank.gives_back(payment_id, min(amount, left), chargeback=chargeback)
+        if told:
+            event = self._event()
+            self._do(lambda shop: shop.notify(payment_id, "money_back", event))
+
+    @rule(mood=st.sampled_from(REFUND_MOODS), keys=st.booleans())
+    def bank_pays_back_like_this(self, mood: str, *, keys: bool) -> None:
+        self.refund_mood = mood
+        self.world.bank.refund_key_seconds = 86_400 if keys else None
 
     @rule(times=st.integers(1, 2))
     def operator_replays(self, times: int) -> None:
@@ -276,6 +363,13 @@ class Model(RuleBasedStateMachine):
         broken = [finding for finding in report.findings if finding.name not in TIME_BOUND]
         assert not broken, broken
 
+    @invariant()
+    def the_bank_never_pays_back_more_than_it_took(self) -> None:
+        """Conservation, by its own books and not by ours."""
+        for fact in self.world.bank.facts.values():
+            returned = self.world.bank.returned_minor(fact.provider_payment_id)
+            assert returned <= fact.price.amount_minor, fact
+
     def teardown(self) -> None:
         try:
             self._end_of_the_day()
@@ -286,15 +380,38 @@ class Model(RuleBasedStateMachine):
 
     def _end_of_the_day(self) -> None:
         """Everything calm, everybody heard: nothing is open, and each photo is here or its money on its way."""
-        self.create_mood = self.ask_mood = "fine"
+        self.create_mood = self.ask_mood = self.refund_mood = "fine"
         self.world.crash = Crash(None)
         self.world.bank.silent = False
         self.world.bank.closes_what_waits()
         self.world.insist(lambda shop: shop.drain())
+        for payment_id in sorted(self.world.bank.facts):
+            event = self._event()
+            self._do(
+                lambda shop, one=payment_id, event=event: shop.notify(one, "money_back", event)
+            )
+        self._do(_ask_every_refusal_again)
+        self.world.insist(lambda shop: shop.drain())
+        self._compare_the_books()
         report = self.world.insist(lambda shop: run_audit(shop.database))
         assert report.clean, report.findings
         left = self.world.insist(lambda shop: shop.rows(LEFT))
         assert left == [{"open_jobs": 0, "open_payments": 0, "unsettled_photos": 0}], left
+
+    def _compare_the_books(self) -> None:
+        """Nothing is owed any more, and what went back is the same in the bank's books and in ours."""
+        rows = self.world.insist(lambda shop: shop.rows(RETURNED))
+        ours = {row["provider_payment_id"]: row["minor"] for row in rows}
+        bank = self.world.bank
+        theirs = {one: bank.returned_minor(one) for one in bank.returned}
+        assert ours == {one: minor for one, minor in theirs.items() if minor}
+        open_refunds = self.world.insist(lambda shop: read_open_refunds(shop.darkroom))
+        assert open_refunds == []
+
+
+async def _ask_every_refusal_again(shop: Shop) -> None:
+    for refund in await read_open_refunds(shop.darkroom):
+        await ask_refund_again(shop.darkroom, refund.id)
 
 
 @pytest.mark.timeout(max(300, EXAMPLES * 20))
