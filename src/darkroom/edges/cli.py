@@ -76,12 +76,23 @@ def _add_torture(app: typer.Typer, wires: Wires) -> None:
         design: Annotated[
             str, typer.Option(help="darkroom, or previous: the older design")
         ] = "darkroom",
+        *,
+        photos_failed: Annotated[
+            float, typer.Option(min=0, max=100, help="percent of photos that fail for good")
+        ] = 5,
+        calm: Annotated[bool, typer.Option("--calm", help="nobody dies: the money alone")] = False,
     ) -> None:
         """Sell while processes, database and networks die. Exit code 0: nothing lost, doubled, unexplained."""
         sys.exit(
             run(
                 wires.run_torture(
-                    seed=seed, orders=orders, minutes=minutes, workers=workers, design=design
+                    seed=seed,
+                    orders=orders,
+                    minutes=minutes,
+                    workers=workers,
+                    design=design,
+                    photos_failed_percent=photos_failed,
+                    is_calm=calm,
                 )
             )
         )

@@ -44,7 +44,15 @@ class RunTorture(Protocol):
     """`torture.begin_torture`."""
 
     def __call__(
-        self, *, seed: int, orders: int, minutes: float, workers: int, design: str
+        self,
+        *,
+        seed: int,
+        orders: int,
+        minutes: float,
+        workers: int,
+        design: str,
+        photos_failed_percent: float,
+        is_calm: bool,
     ) -> Coroutine[Any, Any, int]:
         """The exit code."""
         ...

@@ -43,6 +43,9 @@ PROVIDER_CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
     # "Under maintenance" parks a whole provider for two minutes, rightly: nothing would happen in a short run.
     "create": tuple(fault for fault in CHAOS["create"] if fault.code != MAINTENANCE),
 }
+BANK_BUSY_SHARE: Final = 0.05
+BANK_SLOW_SHARE: Final = 0.1
+"""Of refunds: "not now", and accepted but done only later. Beside those that a bad day asks for."""
 PROVIDER_FAULT_RATE: Final = 0.04
 """Of requests at the provider's stand-in; what it does then is drawn from `PROVIDER_CHAOS`."""
 

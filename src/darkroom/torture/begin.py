@@ -7,16 +7,25 @@ from typing import cast
 
 from darkroom.edges.terminal import console, fail
 from darkroom.torture.design import Design
+from darkroom.torture.plan import BadDay
 from darkroom.torture.run import Wish, run_torture
 
 PREVIOUS = "bench.previous_design"
 
 
 async def begin_torture(
-    *, seed: int, orders: int, minutes: float, workers: int, design: str
+    *,
+    seed: int,
+    orders: int,
+    minutes: float,
+    workers: int,
+    design: str,
+    photos_failed_percent: float,
+    is_calm: bool,
 ) -> int:
     """Torture `darkroom`, or `previous`, a model of the older design under `bench/`. Returns the exit code."""
-    wish = Wish(seed=seed, orders=orders, minutes=minutes, workers=workers)
+    day = BadDay(photos_failed_share=photos_failed_percent / 100, is_calm=is_calm)
+    wish = Wish(seed=seed, orders=orders, minutes=minutes, workers=workers, bad_day=day)
     return await run_torture(wish, _find(design), console)
 
 

@@ -93,6 +93,8 @@ class Customers:
         for row in self._bank.payments():
             if row["status"] == "paid":
                 taken.setdefault(int(row["order_id"]), []).append(int(row["amount_minor"]))
+        returned = self._bank.paid_back()
+        habits = self._bank.habits
         return [
             Sold(
                 payment_id=sale.payment_id,
@@ -101,6 +103,8 @@ class Customers:
                 bank_payments=len(taken.get(sale.payment_id or 0, [])),
                 job_ids=frozenset(sale.job_ids),
                 payment_ids=frozenset(sale.payment_ids),
+                returned_minor=returned.get(sale.payment_id or 0, 0),
+                refuses_refunds=habits.draws(habits.refused_share, "refused", sale.payment_id),
             )
             for sale in self.sales.values()
         ]

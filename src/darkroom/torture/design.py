@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import psycopg
 
 from darkroom.torture.plan import Plan
+
+CALM_LIFE: Final = "calm"
+"""The life of a process that has no accident of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Sold:
         bank_payments: how often the customer was made to pay.
         job_ids: every job that any answer named for this order.
         payment_ids: every payment that any answer named for it.
+        returned_minor: what the bank gave back of it, by its own books.
+        refuses_refunds: whether the bank will never give anything of it back.
     """
 
     payment_id: int | None
@@ -55,14 +60,23 @@ class Sold:
     bank_payments: int
     job_ids: frozenset[int]
     payment_ids: frozenset[int] = frozenset()
+    returned_minor: int = 0
+    refuses_refunds: bool = False
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What is left of the promises. Each complaint is one photo, payment, task or row, in words."""
+    """What is left of the promises. Each complaint is one photo, payment, task or row, in words.
+
+    Attributes:
+        returned_minor: money that is back at its customers, by the bank's books.
+        with_a_person: refunds that the bank refused for good: owed, and on a person's list.
+    """
 
     photos: int = 0
     paid_back: int = 0
+    returned_minor: int = 0
+    with_a_person: int = 0
     lost: list[str] = field(default_factory=list[str])
     doubled: list[str] = field(default_factory=list[str])
     unexplained: list[str] = field(default_factory=list[str])
@@ -88,11 +102,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A row that a process holds by a lease: `mark` changes when it moves on."""
+    """A row that a process holds by a lease: `mark` changes when it moves on.
+
+    Attributes:
+        lease_left_seconds: until the lease ends, if nobody renews it.
+    """
 
     kind: str
     row_id: int
     mark: str
+    lease_left_seconds: float
 
 
 class Design(Protocol):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from darkroom.torture.design import Design, Surroundings
+from darkroom.torture.design import CALM_LIFE, Design, Surroundings
 
 RESTART_SECONDS: Final = 0.5
 """A supervisor's usual pause before it starts again what died."""
@@ -32,10 +32,19 @@ class Fleet:
         deaths: how often a process of each role ended, by our hand or its own.
     """
 
-    def __init__(self, design: Design, places: Surroundings, *, workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        design: Design,
+        places: Surroundings,
+        *,
+        workers: int,
+        seed: int,
+        is_calm: bool = False,
+    ) -> None:
         self._design = design
         self._places = places
         self._seed = seed
+        self._is_calm = is_calm
         self._slots = [_Slot("server", 0), *(_Slot("worker", n) for n in range(workers))]
         self._leaving = False
         self.deaths: Counter[str] = Counter()
@@ -73,6 +82,8 @@ class Fleet:
         while not self._leaving:
             slot.births += 1
             life = f"{self._seed}/{slot.role}/{slot.number}/{slot.births}"
+            if self._is_calm:
+                life = CALM_LIFE
             with log.open("ab") as out:
                 slot.process = await asyncio.create_subprocess_exec(
                     *self._design.command(self._places, slot.role, life=life),

@@ -35,22 +35,29 @@ SELECT (SELECT count(*) FROM generated_photos) AS photos,
     + (SELECT count(*) FROM kie_tasks WHERE status NOT IN ('completed', 'failed'))
     + (SELECT count(*) FROM inbox WHERE processed_at IS NULL)
     + (SELECT count(*) FROM payments WHERE status = 'pending')
+    + (SELECT count(*) FROM refunds WHERE status IN ('requested', 'sending', 'unknown'))
     + (SELECT count(*) FROM payments WHERE status = 'succeeded' AND NOT generation_consumed
        AND order_style_id IS NOT NULL) AS open_work
 """
 HELD: Final = """
-SELECT 'task' AS kind, id, claim || ' ' || status AS mark FROM kie_tasks WHERE lease_until IS NOT NULL
-UNION ALL SELECT 'job', id, claim || ' ' || status FROM generation_jobs WHERE lease_until IS NOT NULL
-UNION ALL SELECT 'payment', id, claim || ' ' || status FROM payments WHERE lease_until IS NOT NULL
-UNION ALL SELECT 'message', id, claim::TEXT FROM inbox
-WHERE lease_until IS NOT NULL AND processed_at IS NULL
+SELECT kind, id, mark, extract(epoch FROM lease_until - darkroom_now())::FLOAT8 FROM (
+    SELECT 'task' AS kind, id, claim || ' ' || status AS mark, lease_until FROM kie_tasks
+    UNION ALL SELECT 'job', id, claim || ' ' || status, lease_until FROM generation_jobs
+    UNION ALL SELECT 'payment', id, claim || ' ' || status, lease_until FROM payments
+    UNION ALL SELECT 'refund', id, claim || ' ' || status, lease_until FROM refunds
+    UNION ALL SELECT 'message', id, claim::TEXT, lease_until FROM inbox WHERE processed_at IS NULL
+) held WHERE lease_until IS NOT NULL
 """
 PAYMENTS: Final = """
 SELECT p.id, p.status, p.amount_minor, p.photo_count, p.generation_consumed,
     coalesce(array_agg(DISTINCT j.id) FILTER (WHERE j.id IS NOT NULL), '{}') AS jobs,
     count(DISTINCT g.id) AS photos, count(DISTINCT (g.job_id, t.prompt_index)) AS places,
     count(DISTINCT l.task_id) FILTER (WHERE g.id IS NULL) AS lines,
-    count(DISTINCT l.task_id) FILTER (WHERE g.id IS NOT NULL AND l.kind = 'shortfall') AS both
+    count(DISTINCT l.task_id) FILTER (WHERE g.id IS NOT NULL AND l.kind = 'shortfall') AS both,
+    (SELECT coalesce(sum(r.amount_minor), 0) FROM refunds r WHERE r.payment_id = p.id) AS owed_minor,
+    (SELECT coalesce(sum(r.amount_minor), 0) FROM refunds r
+     WHERE r.payment_id = p.id AND r.status = 'succeeded') AS settled_minor,
+    (SELECT count(*) FROM refunds r WHERE r.payment_id = p.id AND r.status = 'failed') AS refused
 FROM payments p LEFT JOIN generation_jobs j ON j.payment_id = p.id
 LEFT JOIN kie_tasks t ON t.job_id = j.id LEFT JOIN generated_photos g ON g.task_id = t.id
 LEFT JOIN refund_lines l ON l.task_id = t.id GROUP BY p.id ORDER BY p.id
@@ -225,10 +232,29 @@ def _judge_payments(
         verdict.doubled += [f"{name}: photo twice in one place"] * (row["photos"] - row["places"])
         verdict.doubled += [f"{name}: a photo and its money"] * row["both"]
         verdict.paid_back += row["lines"]
+        _judge_refunds(verdict, row, sale, name)
     strangers = payments.keys() - {sale.payment_id for sale in sold}
     for payment_id in strangers:
         if payments[payment_id]["jobs"]:
             verdict.unexplained.append(f"payment {payment_id}: nobody's, and it has a job")
+
+
+def _judge_refunds(verdict: Verdict, row: dict[str, Any], sale: Sold, name: str) -> None:
+    """What is owed went back once, by the bank's own books; what it refuses for good is with a person."""
+    verdict.returned_minor += sale.returned_minor
+    verdict.with_a_person += row["refused"]
+    if sale.returned_minor > row["owed_minor"]:
+        verdict.doubled.append(
+            f"{name}: the bank gave back {sale.returned_minor} of {row['owed_minor']} owed"
+        )
+    if sale.returned_minor != row["settled_minor"]:
+        verdict.unexplained.append(
+            f"{name}: the bank gave back {sale.returned_minor}, we say {row['settled_minor']}"
+        )
+    if row["settled_minor"] < row["owed_minor"] and not (row["refused"] and sale.refuses_refunds):
+        verdict.lost.append(
+            f"{name}: {row['owed_minor'] - row['settled_minor']} minor units still owed"
+        )
 
 
 async def _judge_bytes(verdict: Verdict, database: Database, places: Surroundings) -> None:

@@ -66,6 +66,23 @@ class Blow:
 
 
 @dataclass(frozen=True, slots=True)
+class BadDay:
+    """What fails for good, beside the faults that pass.
+
+    Attributes:
+        photos_failed_share: photos that the provider never makes, however often it is asked.
+        refunds_silent_share: refunds that the bank makes, and whose answer never comes.
+        refunds_refused_share: payments that the bank never pays back.
+        is_calm: nobody dies and no network fails: the money alone is looked at.
+    """
+
+    photos_failed_share: float = 0.05
+    refunds_silent_share: float = 0.2
+    refunds_refused_share: float = 0.05
+    is_calm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that is decided beforehand."""
 
@@ -74,6 +91,7 @@ class Plan:
     workers: int
     orders: tuple[Order, ...]
     blows: tuple[Blow, ...]
+    bad_day: BadDay
 
     @property
     def customers(self) -> list[int]:
@@ -81,16 +99,22 @@ class Plan:
         return sorted({order.telegram_user_id for order in self.orders})
 
 
-def make_plan(seed: int, *, orders: int, minutes: float, workers: int) -> Plan:
+def make_plan(
+    seed: int, *, orders: int, minutes: float, workers: int, bad_day: BadDay | None = None
+) -> Plan:
     """Draw a plan. The same arguments give the same plan, on any machine."""
     lot = random.Random(f"darkroom torture {seed}")  # noqa: S311 - to be repeated, not to be secret
     seconds = minutes * 60
+    bad_day = bad_day or BadDay()
     return Plan(
         seed=seed,
         seconds=seconds,
         workers=workers,
         orders=tuple(_order(lot, number, seconds) for number in range(orders)),
-        blows=tuple(sorted(_blows(lot, seconds, workers), key=lambda blow: blow.at_seconds)),
+        blows=()
+        if bad_day.is_calm
+        else tuple(sorted(_blows(lot, seconds, workers), key=lambda blow: blow.at_seconds)),
+        bad_day=bad_day,
     )
 
 

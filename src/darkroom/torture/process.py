@@ -24,6 +24,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.prepare import prepare
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.kit.log import configure_logging
+from darkroom.torture.design import CALM_LIFE
 from darkroom.wiring import build_application, bundled_catalog, open_darkroom
 
 CHECKPOINTS_LIVED: Final = (2_000, 40_000)
@@ -37,6 +38,8 @@ LIMITS: Final = Limits(
     retry_cap_seconds=3,
     paused_seconds=1,
     slowed_seconds=0.5,
+    refund_ask_first_seconds=0.5,
+    refund_ask_cap_seconds=5,
     payment_ask_first_seconds=5,
     payment_ask_cap_seconds=10,
     lock_timeout_ms=2000,
@@ -78,7 +81,7 @@ class _Life:
 
     def __init__(self, life: str) -> None:
         lot = random.Random(life)  # noqa: S311 - to be repeated
-        self._left = lot.randint(*CHECKPOINTS_LIVED)
+        self._left = 0 if life == CALM_LIFE else lot.randint(*CHECKPOINTS_LIVED)
 
     async def __call__(self, _name: str) -> None:
         self._left -= 1

@@ -21,13 +21,15 @@ class Recovery:
     """Watches what was held when somebody died.
 
     Attributes:
-        after_kill: seconds until each row that was held at the death of a process moved on.
+        after_kill: seconds until each row that was held at the death of a process, and by nobody living, moved
+            on.
         after_restart: seconds from a database that answers again to the first move made in it.
     """
 
-    def __init__(self, design: Design, dsn: str) -> None:
+    def __init__(self, design: Design, dsn: str, *, lease_seconds: float) -> None:
         self._design = design
         self._dsn = dsn
+        self._lease_seconds = lease_seconds
         self._watching: set[asyncio.Task[None]] = set()
         self._database_deaths = 0
         self.after_kill: list[float] = []
@@ -82,13 +84,17 @@ class Recovery:
             with contextlib.suppress(psycopg.Error):
                 async with self.connected() as connection:
                     now = {
-                        (one.kind, one.row_id): one.mark
-                        for one in await self._design.held(connection)
+                        (one.kind, one.row_id): one for one in await self._design.held(connection)
                     }
+                passed = time.monotonic() - began
                 for key, mark in list(waiting.items()):
-                    if now.get(key) != mark:
+                    one = now.get(key)
+                    if one is None or one.mark != mark:
                         del waiting[key]
-                        self.after_kill.append(time.monotonic() - began)
+                        self.after_kill.append(passed)
+                    elif passed + one.lease_left_seconds > self._lease_seconds + LOOK_SECONDS:
+                        # Renewed since: whoever holds it lives, and is only slow.
+                        del waiting[key]
         self.after_kill += [LOST_SECONDS] * len(waiting)
 
     async def _until_somebody_moves(self, began: float, deaths: int) -> None:

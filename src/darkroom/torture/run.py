@@ -19,6 +19,8 @@ from darkroom.config import Limits
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.edges.serve import listen_on_free_port
 from darkroom.torture.attack import (
+    BANK_BUSY_SHARE,
+    BANK_SLOW_SHARE,
     FAULT_SECONDS_MAX,
     NETWORK_RATES,
     PROVIDER_CHAOS,
@@ -29,10 +31,11 @@ from darkroom.torture.attack import (
 from darkroom.torture.customers import Customers
 from darkroom.torture.design import Design, Surroundings
 from darkroom.torture.fleet import Fleet
-from darkroom.torture.plan import Plan, make_plan
+from darkroom.torture.plan import BadDay, Plan, make_plan
 from darkroom.torture.recovery import Recovery
 from darkroom.torture.view import Scene, show_faults, show_recovery, show_spending, show_verdict
 from darkroom.twin.bank import SandboxBank
+from darkroom.twin.bank_books import BankHabits
 from darkroom.twin.faulty_network import FaultyNetwork
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.kie_faults import Habits
@@ -58,6 +61,7 @@ class Wish:
     orders: int
     minutes: float
     workers: int
+    bad_day: BadDay | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +75,9 @@ class _Town:
     networks: dict[str, FaultyNetwork]
 
     def calm(self) -> None:
+        """Faults end. What the bank and the provider refuse for good they go on refusing."""
         self.provider.habits.fault_rate = 0
+        self.bank.habits.busy_share = self.bank.habits.slow_share = 0
         for network in self.networks.values():
             network.calm()
 
@@ -90,7 +96,13 @@ async def run_torture(wish: Wish, design: Design, console: Console) -> int:
     """
     # Requests that the network broke off are this run's business, not news.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-    plan = make_plan(wish.seed, orders=wish.orders, minutes=wish.minutes, workers=wish.workers)
+    plan = make_plan(
+        wish.seed,
+        orders=wish.orders,
+        minutes=wish.minutes,
+        workers=wish.workers,
+        bad_day=wish.bad_day,
+    )
     folder = Path(tempfile.mkdtemp(prefix="darkroom-torture-"))
     console.print(
         f"[bold]{design.name}[/bold]: seed {plan.seed}, {len(plan.orders)} orders, {wish.minutes:g} minutes, "
@@ -112,8 +124,14 @@ async def _torture(folder: Path, plan: Plan, design: Design, console: Console) -
     async with _town(folder, plan) as town:
         avatars = await design.prepare(town.places, plan)
         customers = Customers(plan, design, town.places, town.bank, avatars)
-        recovery = Recovery(design, town.places.calm_dsn)
-        fleet = Fleet(design, town.places, workers=plan.workers, seed=plan.seed)
+        recovery = Recovery(design, town.places.calm_dsn, lease_seconds=Limits().lease_seconds)
+        fleet = Fleet(
+            design,
+            town.places,
+            workers=plan.workers,
+            seed=plan.seed,
+            is_calm=plan.bad_day.is_calm,
+        )
         attack = Attack(plan, fleet, town.database, recovery)
         stage = _Stage(town, design, customers, fleet, attack)
         try:
@@ -149,6 +167,7 @@ class _Stage:
         """Sell while the blows fall; then peace, until nothing is open or the time is up."""
         scene.begin("under attack", scene.seconds)
         showing = asyncio.create_task(self._show(scene))
+        banking = asyncio.create_task(self._finish_refunds())
         watching = asyncio.create_task(self.attack.watch(self.design, LOOK_SECONDS))
         selling = asyncio.create_task(self.customers.buy_everything())
         try:
@@ -162,9 +181,15 @@ class _Stage:
         except TimeoutError:
             pass  # what is open now is stuck: the verdict counts it
         finally:
-            for task in (showing, watching, selling):
+            for task in (showing, banking, watching, selling):
                 task.cancel()
-            await asyncio.gather(showing, watching, selling, return_exceptions=True)
+            await asyncio.gather(showing, banking, watching, selling, return_exceptions=True)
+
+    async def _finish_refunds(self) -> None:
+        """What the bank accepted without doing it is done a little later, as SBP does."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.town.bank.finish_refunds()
 
     async def _until_quiet(self) -> None:
         quiet = 0
@@ -204,7 +229,8 @@ async def _town(folder: Path, plan: Plan) -> AsyncGenerator[_Town]:
                     creates_limit=None,
                     seconds_to_finish=GENERATION_SECONDS,
                     credits_left=10**9,
-                    fault_rate=PROVIDER_FAULT_RATE,
+                    fault_rate=0 if plan.bad_day.is_calm else PROVIDER_FAULT_RATE,
+                    failed_share=plan.bad_day.photos_failed_share,
                     seed=plan.seed,
                     chaos=PROVIDER_CHAOS,
                 )
@@ -212,7 +238,16 @@ async def _town(folder: Path, plan: Plan) -> AsyncGenerator[_Town]:
         )
         bank_secret = secrets.token_hex(16)
         bank = SandboxBank(
-            secret=bank_secret, file=folder / "bank.sqlite", public_url="http://127.0.0.1/bank"
+            secret=bank_secret,
+            file=folder / "bank.sqlite",
+            public_url="http://127.0.0.1/bank",
+            habits=BankHabits(
+                seed=plan.seed,
+                silent_share=plan.bad_day.refunds_silent_share,
+                refused_share=plan.bad_day.refunds_refused_share,
+                busy_share=BANK_BUSY_SHARE,
+                slow_share=BANK_SLOW_SHARE,
+            ),
         )
         await stack.enter_async_context(bank.running())
         bank_url = await stack.enter_async_context(loopback(bank.app))
@@ -228,9 +263,10 @@ async def _town(folder: Path, plan: Plan) -> AsyncGenerator[_Town]:
         for number, (name, network) in enumerate(networks.items()):
             await stack.enter_async_context(network)
             rates = NETWORK_RATES if name == "database network" else SERVICE_RATES
-            network.faults = SeededFaults(
-                plan.seed * 10 + number, rates, seconds_max=FAULT_SECONDS_MAX
-            )
+            if not plan.bad_day.is_calm:
+                network.faults = SeededFaults(
+                    plan.seed * 10 + number, rates, seconds_max=FAULT_SECONDS_MAX
+                )
         provider.base_url = networks["provider network"].url
         places = Surroundings(
             folder=folder,

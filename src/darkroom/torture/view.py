@@ -111,6 +111,12 @@ def show_verdict(console: Console, verdict: Verdict, *, orders: int, faults: int
             )
         if len(counted) > COMPLAINTS_SHOWN:
             console.print(f"  [red]{name}[/red] ... and {len(counted) - COMPLAINTS_SHOWN} more")
+    if verdict.returned_minor or verdict.with_a_person:
+        console.print(
+            f"money back {verdict.returned_minor / 100:.2f} RUB by the bank's own books · refused for good "
+            f"and with a person {verdict.with_a_person}",
+            soft_wrap=True,
+        )
     colour = "green" if verdict.clean else "red"
     met = "survived" if verdict.clean else "met"
     paid_back = f" ({verdict.paid_back} paid back)" if verdict.paid_back else ""

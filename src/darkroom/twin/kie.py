@@ -278,7 +278,15 @@ class KieTwin:
                 return self._end(task, "451", "Failed to fetch the image")
             if not answer.is_success:
                 return self._end(task, "451", "Failed to fetch the image")
+        if self._never_succeeds(task):
+            return self._end(task, "400", "Your prompt was flagged by the content policy")
         return self._end(task)
+
+    def _never_succeeds(self, task: TwinTask) -> bool:
+        """Drawn by what was wished for, not by the try."""
+        wish = json.dumps(task.order["input"], sort_keys=True)
+        digest = hashlib.sha256(f"{self.habits.seed}/{wish}".encode()).digest()
+        return int.from_bytes(digest[:4]) / 2**32 < self.habits.failed_share
 
     def _end(self, task: TwinTask, fail_code: str = "", fail_text: str = "") -> bool:
         if task.ended_at is not None:

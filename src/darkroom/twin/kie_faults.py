@@ -97,6 +97,7 @@ class Habits:
         credits_left: on the account; a creation that it does not cover is answered 402.
         credit_field: older records spell it `consumeCredits`.
         fault_rate: the share of requests that get a fault of CHAOS.
+        failed_share: the share of wishes that never become a picture, however often they are tried (400).
         seed: what those are drawn from.
         hmac_key: signs callbacks when there is one.
         chaos: what a seed draws from, by door.
@@ -113,6 +114,7 @@ class Habits:
     credits_left: float = 100_000
     credit_field: str = "creditsConsumed"
     fault_rate: float = 0
+    failed_share: float = 0
     seed: int = 0
     hmac_key: str | None = None
     chaos: Mapping[Door, tuple[Fault, ...]] = field(default_factory=lambda: CHAOS)
