@@ -64,7 +64,7 @@ async def street(tmp_path: Path) -> AsyncGenerator[Street]:
         await client.close()
 
 
-def _request(street: Street, payment_id: int = 7) -> PaymentRequest:
+def request_of(street: Street, payment_id: int = 7) -> PaymentRequest:
     return PaymentRequest(
         payment_id=payment_id,
         key=f"{payment_id}-1",
@@ -76,13 +76,13 @@ def _request(street: Street, payment_id: int = 7) -> PaymentRequest:
 
 
 async def test_the_same_key_is_the_same_payment(street: Street) -> None:
-    answers = await asyncio.gather(*(street.client.create(_request(street)) for _ in range(5)))
+    answers = await asyncio.gather(*(street.client.create(request_of(street)) for _ in range(5)))
     assert len({answer.provider_payment_id for answer in answers}) == 1
     assert len(street.bank.payments()) == 1
 
 
 async def test_paying_sends_a_signed_notice_until_it_is_answered_ok(street: Street) -> None:
-    checkout = await street.client.create(_request(street))
+    checkout = await street.client.create(request_of(street))
     path = checkout.url.removeprefix("http://bank")
     async with httpx.AsyncClient(base_url=street.bank_url) as browser:
         page = await browser.get(path)
@@ -101,7 +101,7 @@ async def test_paying_sends_a_signed_notice_until_it_is_answered_ok(street: Stre
 
 async def test_asking_tells_the_same_as_the_notice(street: Street) -> None:
     assert await street.client.ask(7, None) is None
-    checkout = await street.client.create(_request(street))
+    checkout = await street.client.create(request_of(street))
     waiting = await street.client.ask(7, checkout.provider_payment_id)
     assert waiting is not None
     assert waiting.state is PaidState.WAITING
@@ -113,7 +113,7 @@ async def test_asking_tells_the_same_as_the_notice(street: Street) -> None:
 
 async def test_a_notice_that_was_touched_or_is_stale_is_refused(street: Street) -> None:
     """bugbook E5 and its neighbours: signature over the raw bytes, freshness both ways."""
-    checkout = await street.client.create(_request(street))
+    checkout = await street.client.create(request_of(street))
     street.bank.decide(checkout.provider_payment_id, "paid")
     _, headers, body = street.bank.notice(street.bank.events()[0])
     lower = {name.lower(): value for name, value in headers.items()}
@@ -141,7 +141,7 @@ async def test_a_notice_that_was_touched_or_is_stale_is_refused(street: Street) 
 async def test_a_wrong_secret_is_a_definite_no_and_a_dead_bank_is_none(street: Street) -> None:
     stranger = SandboxPayments(base_url=street.bank_url, secret="wrong")
     with pytest.raises(PaymentRefusedError):
-        await stranger.create(_request(street))
+        await stranger.create(request_of(street))
     await stranger.close()
     listening = listen_on_free_port()
     nobody = SandboxPayments(
@@ -149,7 +149,7 @@ async def test_a_wrong_secret_is_a_definite_no_and_a_dead_bank_is_none(street: S
     )
     listening.close()
     with pytest.raises(PaymentProviderUnavailableError):
-        await nobody.create(_request(street))
+        await nobody.create(request_of(street))
     await nobody.close()
 
 

@@ -45,7 +45,8 @@ PROVIDER_CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
 }
 BANK_BUSY_SHARE: Final = 0.05
 BANK_SLOW_SHARE: Final = 0.1
-"""Of refunds: "not now", and accepted but done only later. Beside those that a bad day asks for."""
+BANK_UNTOLD_SHARE: Final = 0.5
+"""Of refunds: "not now", accepted and done only later, told of by no notice. Beside what a bad day asks for."""
 PROVIDER_FAULT_RATE: Final = 0.04
 """Of requests at the provider's stand-in; what it does then is drawn from `PROVIDER_CHAOS`."""
 

@@ -21,6 +21,7 @@ from darkroom.edges.serve import listen_on_free_port
 from darkroom.torture.attack import (
     BANK_BUSY_SHARE,
     BANK_SLOW_SHARE,
+    BANK_UNTOLD_SHARE,
     FAULT_SECONDS_MAX,
     NETWORK_RATES,
     PROVIDER_CHAOS,
@@ -247,6 +248,7 @@ async def _town(folder: Path, plan: Plan) -> AsyncGenerator[_Town]:
                 refused_share=plan.bad_day.refunds_refused_share,
                 busy_share=BANK_BUSY_SHARE,
                 slow_share=BANK_SLOW_SHARE,
+                untold_share=BANK_UNTOLD_SHARE,
             ),
         )
         await stack.enter_async_context(bank.running())

@@ -194,7 +194,7 @@ class SandboxBank:
             return self.books.pay_back(wish, status="refused", code="account_closed")
         slow = self.habits.draws(self.habits.slow_share, "slow", wish.key)
         row = self.books.pay_back(wish, status="pending" if slow else "done")
-        if not slow:
+        if not slow and not self.habits.draws(self.habits.untold_share, "untold", wish.key):
             self._send(self.books.add_event(wish.payment_id))
         return row
 

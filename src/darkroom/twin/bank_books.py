@@ -39,6 +39,7 @@ class BankHabits:
         refused_share: a definite no, for good: drawn by payment, so that another key meets it again.
         slow_share: accepted, and done only by `finish_refunds`.
         busy_share: "not now" (429), by the number of the call.
+        untold_share: paid back, and no notice of it is ever sent.
         key_seconds: how long a key is remembered.
     """
 
@@ -47,6 +48,7 @@ class BankHabits:
     refused_share: float = 0
     slow_share: float = 0
     busy_share: float = 0
+    untold_share: float = 0
     key_seconds: float = 86_400
 
     def draws(self, share: float, *what: object) -> bool:
