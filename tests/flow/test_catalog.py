@@ -11,6 +11,7 @@ from darkroom.flow.stock_catalog import (
     parse_catalog,
     stock_catalog,
 )
+from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from darkroom.wiring import bundled_catalog
 from tests.shop import Shop
 
@@ -39,6 +40,48 @@ async def test_what_is_exported_reads_back_to_the_same(shop: Shop) -> None:
     await stock_catalog(shop.database, text, only_if_empty=False)
     assert await export_catalog(shop.database) == text
     assert parse_catalog(text) == parse_catalog(bundled_catalog())
+
+
+async def test_a_policy_holds_for_what_is_sold_under_it(shop: Shop) -> None:
+    """bugbook C11: in one place, and the buyer's own for ever."""
+    earlier, later = await shop.customer(), await shop.customer()
+    await shop.paid(earlier)
+    text = bundled_catalog().replace(
+        "whole_price_below_percent = 70", "whole_price_below_percent = 90"
+    )
+    for _ in range(2):
+        await stock_catalog(shop.database, text, only_if_empty=False)
+    await shop.paid(later)
+    assert await shop.value("SELECT count(*) FROM refund_policies") == 2
+
+    async def fail_one(request: GenerationRequest) -> FailedThere | None:
+        failed = request.prompt_index == 0
+        return FailedThere("400", "no", Again.NEVER) if failed else None
+
+    shop.provider.on_ask = fail_one
+    for customer in (earlier, later):
+        await shop.start(customer)
+    await shop.drain()
+    reasons = await shop.rows("SELECT reason FROM refunds ORDER BY payment_id")
+    assert [row["reason"] for row in reasons] == ["shortfall", "below_threshold"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "late_mony = 'start'",
+        "late_money = 'keep'",
+        "unused_refund_days = 1",
+        "x = 1",
+        "unused_remind_days = '3'",
+    ],
+)
+async def test_a_policy_that_is_none_changes_nothing(shop: Shop, policy: str) -> None:
+    text = bundled_catalog().split("[[tiers]]", 1)
+    broken = f"[policy]\n{policy}\n[[tiers]]{text[1]}"
+    with pytest.raises(CatalogFileError):
+        await stock_catalog(shop.database, broken, only_if_empty=False)
+    assert await shop.value("SELECT count(*) FROM refund_policies") == 1
 
 
 async def test_an_edit_never_changes_what_was_bought(shop: Shop) -> None:
