@@ -82,7 +82,7 @@ async def test_a_share_goes_back_and_the_customer_is_told_afterwards(shop: Shop)
     assert (call.key, call.amount) == (f"{refund['id']}-1", Money(FIRST_SHARE, "RUB"))
     assert (call.price, call.photo_count) == (Money(STARTER_MINOR, "RUB"), 1)
     (told,) = await messages(shop)
-    assert told.startswith(f"Мы вернули 71,29 ₽ по заказу № {payment_id}, тем же способом")
+    assert told.startswith(f"Мы вернули 71,29 ₽ по заказу № {payment_id} тем же способом")
     assert told.endswith("Это за 1 фотографию, которая не получилась.")
 
 

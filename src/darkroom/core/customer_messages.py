@@ -84,7 +84,12 @@ async def list_messages(
 
 @dataclass(frozen=True, slots=True)
 class RefundToTell:
-    """What there is to say of a refund. `photo_count` 0: it is not about photos."""
+    """What there is to say of a refund.
+
+    Attributes:
+        photo_count: photos that it is for; 0: it is not about photos.
+        photos_failed, photos_delivered: of the payment's set, by now.
+    """
 
     id: int
     user_id: int
@@ -94,6 +99,8 @@ class RefundToTell:
     amount_minor: int
     currency: str
     photo_count: int
+    photos_failed: int
+    photos_delivered: int
     by_hand: bool
 
 
@@ -105,9 +112,15 @@ async def read_refunds_to_tell(tx: Connection, refund_ids: Sequence[int]) -> lis
             SELECT r.id, p.user_id, p.id AS payment_id, r.status, r.reason, r.amount_minor, r.currency,
                    (SELECT count(*) FROM refund_lines l
                     WHERE l.refund_id = r.id AND l.kind = 'shortfall') AS photo_count,
+                   photos.photos_failed, photos.photos_delivered,
                    EXISTS (SELECT FROM refund_settlements s
                            WHERE s.refund_id = r.id AND s.note IS NOT NULL) AS by_hand
-            FROM refunds r JOIN payments p ON p.id = r.payment_id WHERE r.id = ANY(%s) ORDER BY r.id
+            FROM refunds r JOIN payments p ON p.id = r.payment_id,
+            LATERAL (SELECT count(*) FILTER (WHERE t.status = 'failed') AS photos_failed,
+                            count(*) FILTER (WHERE t.status = 'completed') AS photos_delivered
+                     FROM generation_jobs j JOIN kie_tasks t ON t.job_id = j.id
+                     WHERE j.payment_id = p.id AND j.finished_at IS NOT NULL) photos
+            WHERE r.id = ANY(%s) ORDER BY r.id
             """,
             [list(refund_ids)],
         )

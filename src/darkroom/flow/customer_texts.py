@@ -40,6 +40,10 @@ _REASONS: Final[dict[str, tuple[str, str]]] = {
         "Your bank took the payment back.",
     ),
 }
+_NOTHING: Final = (
+    "Ни одна фотография не получилась, поэтому вернули всю сумму.",
+    "None of the photos could be made, so the whole price went back.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,17 @@ def photos_text(count: int) -> Text:
 
 
 def money_back_text(
-    money: Money, *, reason: str, photo_count: int, payment_id: int, by_hand: bool
+    money: Money,
+    *,
+    reason: str,
+    photo_count: int,
+    payment_id: int,
+    by_hand: bool,
+    nothing_delivered: bool = False,
 ) -> Text:
     """Money is back: how much, for what, of which order."""
     amount = amount_text(money)
-    why = _REASONS.get(reason)
+    why = _NOTHING if nothing_delivered else _REASONS.get(reason)
     if why is None and photo_count:
         photos = photos_text(photo_count)
         one = photos.ru.endswith("ю")
@@ -88,8 +98,8 @@ def money_back_text(
         )
     way_ru = "переводом" if by_hand else "тем же способом, которым вы платили"
     way_en = "by a transfer" if by_hand else "the way you paid"
-    ru = [f"Мы вернули {amount.ru} по заказу № {payment_id}, {way_ru}."]
-    en = [f"We returned {amount.en} of order {payment_id}, {way_en}."]
+    ru = [f"Мы вернули {amount.ru} по заказу № {payment_id} {way_ru}."]
+    en = [f"We returned {amount.en} of order {payment_id} {way_en}."]
     if reason == "chargeback":
         ru, en = (
             [f"По заказу № {payment_id} вам вернулось {amount.ru}."],
@@ -121,7 +131,8 @@ def unused_reminder_text(
         f"Заказ № {payment_id} оплачен ({amount.ru}, {photos_word(photo_count)}), но съёмка не начата. "
         f"Выберите аватар и стиль. Если не начать её за {days_left} дн., мы сами вернём всю сумму.",
         f"Order {payment_id} is paid ({amount.en}, {photos.en}) and not started. Choose an avatar and a "
-        f"style. If it is not started within {days_left} days, the whole amount goes back by itself.",
+        f"style. If it is not started within {days_left} day{'' if days_left == 1 else 's'}, the whole "
+        "amount goes back by itself.",
     )
 
 
@@ -134,9 +145,10 @@ def made_again_text(*, payment_id: int, photo_count: int) -> Text:
     """Where no part can be paid back, what is missing is made again for free."""
     photos = photos_text(photo_count)
     return Text(
-        f"Из заказа № {payment_id} не получилось: {photos_word(photo_count)}. Делаем их ещё раз, бесплатно. "
+        f"Из заказа № {payment_id} не получилось: {photos_word(photo_count)}. Делаем ещё раз, бесплатно. "
         "Если не выйдет и теперь, вернём всю сумму заказа.",
-        f"{photos.en} of order {payment_id} could not be made. We are making them again, for free. "
+        f"{photos.en} of order {payment_id} could not be made. "
+        f"We are making {'it' if photo_count == 1 else 'them'} again, for free. "
         "Should that not work either, the order's whole price goes back.",
     )
 

@@ -29,6 +29,7 @@ async def tell_about_refunds(darkroom: Darkroom, tx: Connection, refund_ids: Seq
                 photo_count=refund.photo_count,
                 payment_id=refund.payment_id,
                 by_hand=refund.by_hand,
+                nothing_delivered=refund.photos_failed > 0 and refund.photos_delivered == 0,
             )
         elif refund.status == "failed":
             text = money_back_delayed_text(money, payment_id=refund.payment_id)

@@ -1,0 +1,93 @@
+"""What customers read about their money: grammar, amounts, and no promise that was not kept."""
+
+import pytest
+
+from darkroom.flow.customer_texts import (
+    amount_text,
+    made_again_text,
+    money_back_delayed_text,
+    money_back_text,
+    photos_text,
+    selfies_deleted_text,
+    unused_reminder_text,
+)
+from darkroom.ports.money import Money
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "ru", "en"),
+    [
+        (49_900, "RUB", "499 ₽", "499 RUB"),
+        (7_129, "RUB", "71,29 ₽", "71.29 RUB"),
+        (5, "RUB", "0,05 ₽", "0.05 RUB"),
+        (99, "XTR", "99 ⭐", "99 Stars"),
+        (1_050, "USD", "10,50 $", "10.50 USD"),
+    ],
+)
+def test_amounts_are_written_as_people_write_them(
+    minor: int, currency: str, ru: str, en: str
+) -> None:
+    text = amount_text(Money(minor, currency))
+    assert (text.ru, text.en) == (ru, en)
+
+
+@pytest.mark.parametrize(
+    ("count", "ru", "en"),
+    [
+        (1, "1 фотографию", "1 photo"),
+        (2, "2 фотографии", "2 photos"),
+        (5, "5 фотографий", "5 photos"),
+        (11, "11 фотографий", "11 photos"),
+        (21, "21 фотографию", "21 photos"),
+        (22, "22 фотографии", "22 photos"),
+        (112, "112 фотографий", "112 photos"),
+    ],
+)
+def test_photos_are_counted_in_two_languages(count: int, ru: str, en: str) -> None:
+    text = photos_text(count)
+    assert (text.ru, text.en) == (ru, en)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "shortfall",
+        "below_threshold",
+        "no_partial",
+        "compensation_failed",
+        "unused",
+        "asked_back",
+        "late",
+        "duplicate",
+        "operator",
+        "outside",
+        "chargeback",
+    ],
+)
+def test_each_reason_says_how_much_of_what_and_why(reason: str) -> None:
+    text = money_back_text(
+        Money(7_129, "RUB"), reason=reason, photo_count=2, payment_id=17, by_hand=False
+    )
+    assert "71,29 ₽" in text.ru
+    assert "71.29 RUB" in text.en
+    assert "17" in text.ru
+    assert "17" in text.en
+    assert "  " not in text.ru + text.en
+
+
+def test_a_refusal_is_not_called_a_refund() -> None:
+    """bugbook D6: and it says whose money it still is."""
+    text = money_back_delayed_text(Money(100, "RUB"), payment_id=17)
+    assert "не получилось" in text.ru
+    assert "did not work" in text.en
+
+
+def test_the_others_are_whole_sentences() -> None:
+    texts = [
+        unused_reminder_text(Money(49_900, "RUB"), payment_id=1, photo_count=7, days_left=1),
+        made_again_text(payment_id=1, photo_count=1),
+        selfies_deleted_text(count=1, days=30),
+    ]
+    for text in texts:
+        assert text.ru.endswith(".")
+        assert text.en.endswith(".")
