@@ -1,4 +1,4 @@
-"""Our ledger against the bank's own list: each difference is a row, none is mended, and what is gone is closed."""
+"""Our ledger against the bank's own list: each difference is a row, none is mended, what is gone is closed."""
 
 import asyncio
 import contextlib
@@ -34,6 +34,7 @@ from darkroom.ports.money import Money
 from darkroom.ports.payments import (
     LedgerLine,
     LedgerPage,
+    PaymentFact,
     PaymentProviderUnavailableError,
     RefundFact,
     RefundState,
@@ -129,7 +130,7 @@ async def test_an_id_that_is_no_id_of_ours_is_an_unknown_payment(shop: Shop) -> 
     assert len(await rows(shop)) == 3
 
 
-async def _fact(shop: Shop) -> Any:
+async def _fact(shop: Shop) -> PaymentFact:
     payment_id = await shop.ordered(await shop.customer())
     shop.bank.pays(payment_id)
     return shop.bank.facts[payment_id]
@@ -252,7 +253,7 @@ async def test_what_is_young_is_not_judged_yet(shop: Shop) -> None:
 
 
 async def test_clocks_that_differ_a_little_make_no_difference(shop: Shop) -> None:
-    """Our row is just old enough to be judged, its line by their clock is not; and the same at the other end."""
+    """Our row is just old enough to be judged, its line by their clock is not; and the other way round."""
     payment_id = await bought(shop)
     fact = shop.bank.facts[payment_id]
     at = await shop.value("SELECT succeeded_at FROM payments WHERE id = %s", payment_id)
@@ -333,7 +334,7 @@ async def test_what_others_wrote_is_closed_by_a_look_at_it_only(shop: Shop) -> N
 
 
 async def test_a_list_that_breaks_off_closes_nothing(shop: Shop) -> None:
-    """The bank goes silent after its first page: what that showed is written down, nothing is called missing."""
+    """The bank goes silent after its first page: what that showed is written down, nothing is missing."""
     await bought(shop)
     gone = await shop.ordered(await shop.customer())
     shop.bank.pays(gone)
