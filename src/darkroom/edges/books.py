@@ -1,12 +1,15 @@
 """`darkroom reconcile`, `differences`, `evidence`: what a person looks at when somebody asks about money."""
 
 import dataclasses
+import hashlib
 import json
 import logging
+import secrets
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
@@ -17,7 +20,9 @@ from rich.table import Table
 
 from darkroom.config import Settings
 from darkroom.core.differences import Difference
+from darkroom.edges.evidence_page import evidence_html, evidence_json, verdict
 from darkroom.edges.terminal import Wires, console, errors, fail, run, settings_or_exit
+from darkroom.flow.gather_evidence import Evidence, gather_evidence
 from darkroom.flow.reconcile import (
     DAYS,
     GRACE_SECONDS,
@@ -50,6 +55,7 @@ class NoProviderError(Exception):
 def add_books(app: typer.Typer, wires: Wires) -> None:
     """The commands about money, on the command line."""
     _add_reconcile(app, wires)
+    _add_evidence(app, wires)
     app.add_typer(_differences(wires), name="differences")
 
 
@@ -84,6 +90,45 @@ def _add_reconcile(app: typer.Typer, wires: Wires) -> None:
         else:
             show_reconciled(done)
         sys.exit(0 if all(one.clean for one in done) else 1)
+
+
+def _add_evidence(app: typer.Typer, wires: Wires) -> None:
+    @app.command("evidence")
+    def evidence(
+        payment: Annotated[int, typer.Argument(min=1, help="the payment's number")],
+        folder: Annotated[Path, typer.Option(help="where the two files go")] = Path("evidence"),
+    ) -> None:
+        """Everything of one order, for a dispute: a page for people and a file for machines."""
+        settings = settings_or_exit()
+        _quiet(settings)
+        found = run(_evidence(wires, settings, payment))
+        for path in write_evidence(found, folder):
+            console.print(f"written: [bold]{escape(str(path))}[/bold]", soft_wrap=True)
+        console.print(verdict(found))
+
+
+async def _evidence(wires: Wires, settings: Settings, payment_id: int) -> Evidence:
+    async with wires.open_darkroom(settings) as darkroom:
+        return await gather_evidence(darkroom, payment_id)
+
+
+def write_evidence(evidence: Evidence, folder: Path) -> tuple[Path, Path]:
+    """Both files, each whole or not there. They name a customer: nobody but their owner reads them."""
+    name = f"evidence-{evidence.record.payment['id']}"
+    content = evidence_json(evidence)
+    page = evidence_html(
+        evidence,
+        json_name=f"{name}.json",
+        json_sha256=hashlib.sha256(content.encode()).hexdigest(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files = (folder / f"{name}.json", folder / f"{name}.html")
+    for path, text in zip(files, (content, page), strict=True):
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        fresh.touch(mode=0o600, exist_ok=False)
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    return files
 
 
 def _plain(done: Sequence[Reconciled]) -> dict[str, object]:
@@ -158,7 +203,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         table.add_row(
             str(one.id),
             f"{one.kind.replace('_', ' ')}\n"
-            f"[dim]{escape(one.provider)}, {one.first_seen_at.astimezone(UTC):%Y-%m-%d}[/dim]",
+            f"[dim]{escape(one.provider)}, {one.first_seen_at.astimezone(UTC):%d %b}[/dim]",
             escape(one.subject),
             _or_dash(one.payment_id),
             _amount(one.ours_minor, one.currency),
