@@ -10,6 +10,7 @@ from darkroom.core.jobs import StartedJob
 from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.make_avatar import AvatarRequest, call_avatar, make_avatar
@@ -19,6 +20,7 @@ from darkroom.flow.prepare import prepare
 from darkroom.flow.read_avatars import read_avatars, read_selfie_image, read_selfies
 from darkroom.flow.read_back import know_user, read_job, read_payment, read_photos
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
 from darkroom.flow.sign_in import know_person, sign_in, sign_out, whose_session
@@ -338,6 +340,15 @@ def _looked_at(world: World, customer: Customer) -> None:
     async def look_as_an_operator(shop: Shop) -> None:
         assert await read_dead_letters(shop.darkroom) == []
         assert await export_catalog(shop.database)
+        # Some payments of this day were written without the bank: their money is missing in its list.
+        done = await reconcile(shop.darkroom, "bank", Look(grace_seconds=0))
+        assert done.failure is None
+        for difference in await read_differences(shop.darkroom):
+            await close_by_hand(shop.darkroom, difference.id, note="paid in cash")
+        for row in await shop.rows("SELECT id FROM payments"):
+            evidence = await gather_evidence(shop.darkroom, row["id"])
+            assert evidence.record.adds_up
+            assert set(evidence.stored.values()) <= {"same"}
 
     for look in (look_at_orders, look_at_avatar, look_as_an_operator):
         world.insist(look)

@@ -137,11 +137,10 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Customer", customer),
         ("Avatar", payment["avatar_name"] or NOTHING),
         ("Style", payment["style_title"] or NOTHING),
-        ("Sold under", _policy(payment)),
     ]
     if bytes_now:
         facts.append(("Stored bytes", f"{same} of {len(bytes_now)} pictures are what they were"))
-    return facts
+    return [*facts, ("Sold under", _policy(payment))]
 
 
 def _policy(payment: Row) -> str:
@@ -212,7 +211,7 @@ def _text(value: object, column: str, currency: str) -> str:
 
 
 _KINDS: Final = {
-    "sha256": "code",
+    "sha256": "hash",
     "object_key": "code",
     "provider_task_id": "code",
     "provider_refund_id": "code",

@@ -43,13 +43,14 @@ SECTIONS: Final = (
     Section(
         "tasks",
         "Each photo and its share of the price",
-        "One row a photo that was paid for. The shares sum to the price.",
+        "One row a photo that was paid for. The shares sum to the price. The prompts stand in the JSON file.",
         {
             "photo": "photo",
             "status": "status",
             "share": "share_minor",
             "given back": "returned_minor",
-            "what was asked for": "prompt",
+            "provider": "provider",
+            "since": "status_since",
             "last error": "last_error",
         },
     ),
@@ -86,7 +87,7 @@ SECTIONS: Final = (
     Section(
         "refunds",
         "Refunds",
-        "What is owed back and why. Settled: what the payment provider's own books say went back.",
+        "What is owed back and why. Settled: by the provider's own books, or by hand with a note.",
         {
             "no.": "id",
             "reason": "reason",
