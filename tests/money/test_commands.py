@@ -85,7 +85,6 @@ class Terminal:
 
 @pytest.fixture
 def at(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.setattr(terminal, "run", terminal.run)
     # A console finds its stream when it writes; 80 columns, as the narrowest terminal has.
     monkeypatch.setattr(books, "console", Console(highlight=False, width=80))
     monkeypatch.setattr(terminal, "errors", Console(highlight=False, width=200, stderr=True))

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,22 @@ async def test_the_page_names_the_file_it_belongs_to(shop: Shop, tmp_path: Path)
     assert list(tmp_path.glob(".evidence*")) == []
 
 
+async def test_money_that_came_twice_is_told_of_on_both_sides(shop: Shop, tmp_path: Path) -> None:
+    """The second payment for one order: its notice names the order, and is evidence of both."""
+    payment_id = await an_order(shop)
+    known = shop.bank.facts[payment_id]
+    shop.bank.facts[payment_id] = replace(known, provider_payment_id="pay-again")
+    await shop.notify(payment_id, event="twice")
+    shop.bank.facts[payment_id] = known
+    await shop.step("notice")
+    second_id = await shop.value("SELECT id FROM payments WHERE duplicate_of = %s", payment_id)
+    for this, other in ((payment_id, second_id), (second_id, payment_id)):
+        content, _ = await gathered(shop, this, tmp_path)
+        assert [row["id"] for row in content["related_payments"]] == [other]
+        assert "twice" in {message["external_id"] for message in content["inbox_messages"]}
+    await shop.drain()
+
+
 async def test_a_dispute_that_people_had_a_hand_in(shop: Shop, tmp_path: Path) -> None:
     """A refund that was refused and paid by hand, goodwill with a note, and a difference that is open."""
     payment_id = await an_order(shop)
@@ -327,4 +344,4 @@ async def test_money_that_does_not_add_up_is_said_first(shop: Shop, tmp_path: Pa
 
 
 def test_every_table_has_its_place_on_the_page() -> None:
-    assert {section.table for section in SECTIONS} == set(TABLES) - {"jobs"}
+    assert {section.table for section in SECTIONS} == set(TABLES)

@@ -153,8 +153,9 @@ TABLES: Final[dict[str, LiteralString]] = {
     "inbox_messages": (
         "SELECT id, source, kind, CASE WHEN kind IN ('payment', 'money_back') THEN external_id END "
         "AS external_id, payload - 'token' AS payload, received_at, processed_at, outcome, attempts, "
-        "last_error FROM inbox WHERE (kind IN ('payment', 'money_back') AND payload->>'payment_id' = "
-        "%(id)s::BIGINT::TEXT AND source = (SELECT provider FROM payments WHERE id = %(id)s)) "
+        "last_error FROM inbox WHERE (kind IN ('payment', 'money_back') AND EXISTS (SELECT FROM payments p "
+        "WHERE p.id = %(id)s AND p.provider = inbox.source AND (payload->>'payment_id' = p.id::TEXT "
+        "OR payload->>'provider_payment_id' = p.provider_payment_id))) "
         "OR (kind = 'generation' AND (payload->>'provider', payload->>'provider_task_id') IN "
         "(SELECT provider, provider_task_id FROM task_attempts WHERE task_id IN " + _OF_JOB + ")) "
         "ORDER BY id"

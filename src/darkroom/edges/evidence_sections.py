@@ -14,6 +14,20 @@ class Section(NamedTuple):
 
 SECTIONS: Final = (
     Section(
+        "jobs",
+        "The set",
+        "One payment starts at most one.",
+        {
+            "job": "id",
+            "status": "status",
+            "photos": "total_photos",
+            "delivered": "completed_photos",
+            "started": "created_at",
+            "deadline": "deadline_at",
+            "finished": "finished_at",
+        },
+    ),
+    Section(
         "photos",
         "Photos delivered",
         "Stored, hashed and shown to the customer. The last column was read from the store for this page.",
