@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from darkroom.core.evidence import TABLES
+from darkroom.core.evidence import TABLES, read_order_record
 from darkroom.edges.books import write_evidence
 from darkroom.edges.evidence_page import verdict
 from darkroom.edges.evidence_sections import SECTIONS
@@ -128,6 +128,21 @@ async def test_it_holds_every_move_of_every_row_in_time_order(shop: Shop, tmp_pa
     assert {move["id"] for move in content["moves"]} == wanted
     times = [move["moved_at"] for move in content["moves"]]
     assert times == sorted(times)
+
+
+async def test_it_is_one_snapshot_that_changes_nothing(shop: Shop) -> None:
+    payment_id = await an_order(shop)
+    async with shop.database.transaction() as tx:
+        record = await read_order_record(tx, payment_id)
+        row = await (
+            await tx.execute(
+                "SELECT current_setting('transaction_isolation'), "
+                "current_setting('transaction_read_only')"
+            )
+        ).fetchone()
+    assert row == ("repeatable read", "on")
+    assert record is not None
+    assert record.adds_up
 
 
 async def test_bytes_that_changed_or_are_gone_are_said_to_be(shop: Shop, tmp_path: Path) -> None:

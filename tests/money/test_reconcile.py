@@ -290,6 +290,50 @@ async def test_news_that_came_late_is_looked_for_where_the_money_moved(shop: Sho
     assert span.read_from <= ordered_at < span.since
 
 
+async def test_what_may_have_moved_before_its_list_was_read_is_not_called_missing(
+    shop: Shop,
+) -> None:
+    """Somebody at the bank gave money back of a set two months old: when, we cannot know."""
+    _, job = await shop.sold()
+    payment_id = job.payment_id
+    shop.bank.pays(payment_id)
+    await shop.drain()
+    await shop.advance(60 * DAY)
+    shop.bank.gives_back(payment_id, 500)
+    await shop.notify(payment_id, "money_back", "back")
+    await shop.drain()
+
+    async def without_it(lines: list[LedgerLine], _cursor: str | None) -> LedgerPage:
+        return LedgerPage(tuple(line for line in lines if line.provider_refund_id is None), None)
+
+    shop.bank.on_ledger = without_it
+    assert (await look(shop)).clean
+    # A list that is read back to the order would hold it.
+    done = await look(shop, days=40)
+    assert done.found == 1
+    assert [row[0] for row in await rows(shop)] == ["refund_missing_there"]
+    # And a shorter one that cannot tell does not say that it is gone.
+    assert (await look(shop)).open == 1
+
+
+async def test_what_another_look_has_just_seen_is_not_closed(shop: Shop) -> None:
+    """A slow look read its page before the line was there; a quick one beside it saw the line."""
+    payment_id = await shop.ordered(await shop.customer())
+    quick: list[Reconciled] = []
+
+    async def slow(lines: list[LedgerLine], _cursor: str | None) -> LedgerPage:
+        before = tuple(lines)
+        shop.bank.pays(payment_id)
+        shop.bank.on_ledger = None
+        quick.append(await reconcile(shop.darkroom, "bank", Look()))
+        return LedgerPage(before, None)
+
+    shop.bank.on_ledger = slow
+    done = await look(shop)
+    assert [one.found for one in quick] == [1]
+    assert (done.found, done.closed, done.open) == (0, 0, 1)
+
+
 async def test_only_what_a_look_judged_is_closed(shop: Shop) -> None:
     payment_id = await shop.ordered(await shop.customer())
     shop.bank.pays(payment_id)
