@@ -14,6 +14,7 @@ import pytest
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.core import ledger
 from darkroom.core.audit import run_audit
+from darkroom.core.reconciliations import DayClaim, claim_day
 from darkroom.db.database import Database
 from darkroom.edges.serve import listen_on_free_port
 from darkroom.flow import reconcile as reconcile_flow
@@ -471,6 +472,21 @@ async def test_once_a_day_whoever_comes_first(shop: Shop) -> None:
     await shop.advance(DAY)
     assert await reconcile_today(shop.darkroom) == 1
     assert len(await looks(shop)) == 2
+
+
+async def test_of_two_that_take_a_day_at_once_one_has_it(shop: Shop) -> None:
+    """The second one waits for the row of the first, whom it could not see when it began."""
+    async with shop.database.transaction() as first:
+        assert await claim_day(first, provider="bank") is not None
+
+        async def take() -> DayClaim | None:
+            async with shop.database.connection() as second:
+                return await claim_day(second, provider="bank")
+
+        rival = asyncio.create_task(take())
+        while not await shop.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+    assert await rival is None
 
 
 def _gauge() -> float:
