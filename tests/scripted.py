@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from PIL import Image
@@ -176,6 +176,7 @@ class ScriptedBank:
     refund_calls: list[RefundCall] = field(default_factory=list[RefundCall])
     on_refund: Callable[[RefundCall], Awaitable[RefundAnswer | None]] | None = None
     on_read: Callable[[PaymentMoney], Awaitable[None]] | None = None
+    on_ledger: Callable[[list[LedgerLine], str | None], Awaitable[LedgerPage]] | None = None
 
     async def create(self, request: PaymentRequest) -> Checkout:
         assert_no_transaction("bank.create")
@@ -263,20 +264,24 @@ class ScriptedBank:
 
     async def read_ledger(self, since: datetime, until: datetime, cursor: str | None) -> LedgerPage:
         assert_no_transaction("bank.read_ledger")
-        del until, cursor
+        del since
         if self.silent:
             raise PaymentProviderUnavailableError("no answer")
+        # When does not matter here: within any span, and old enough to be judged.
+        moved_at = until - timedelta(hours=1)
         lines = [
-            LedgerLine(fact.provider_payment_id, fact.payment_id, None, fact.price, since)
+            LedgerLine(fact.provider_payment_id, fact.payment_id, None, fact.price, moved_at)
             for fact in self.facts.values()
             if fact.state is PaidState.PAID
         ]
         lines += [
-            LedgerLine(theirs, None, fact.provider_refund_id, fact.amount, since)
+            LedgerLine(theirs, None, fact.provider_refund_id, fact.amount, moved_at)
             for theirs, books in self.returned.items()
             for fact in books
             if fact.state is RefundState.DONE
         ]
+        if self.on_ledger is not None:
+            return await self.on_ledger(lines, cursor)
         return LedgerPage(tuple(lines), None)
 
     async def close(self) -> None:

@@ -1,8 +1,10 @@
 """Every time the program keeps, held against the others: no two of them may contradict each other."""
 
 from darkroom.config import Limits, Settings
+from darkroom.core.ledger import CLOCK_SECONDS
 from darkroom.core.lifecycle import STATUSES
 from darkroom.edges.cron import ROUND_SECONDS
+from darkroom.flow.reconcile import DAYS, GRACE_SECONDS
 from darkroom.flow.steps import WORK_STEPS
 from tests.shop import Shop
 
@@ -41,6 +43,11 @@ async def test_the_times_fit_together(shop: Shop) -> None:
     assert stays["payment", "pending"] > asked_by
     # A cron call that lets its last round finish still ends before the host ends it.
     assert ROUND_SECONDS + SLOWEST_CALL_SECONDS < SERVERLESS_SECONDS
+    # What is judged as missing was asked about by ourselves before, and is older than two clocks may differ.
+    assert limits.payment_ask_cap_seconds < GRACE_SECONDS
+    assert CLOCK_SECONDS < GRACE_SECONDS
+    # A payment whose news came as late as it may is still looked at.
+    assert stays["payment", "pending"] < DAYS * 86_400
     # No link dies in a page that is still told things: two thirds of its time are left at the least.
     assert limits.stream_seconds <= Settings.model_fields["link_minutes"].default * 60 * 2 / 3
 

@@ -12,6 +12,7 @@ from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.make_avatar import AvatarRequest, call_avatar, make_avatar
@@ -34,6 +35,7 @@ from darkroom.flow.read_back import (
     read_photos,
 )
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
 from darkroom.flow.sign_in import know_person, sign_in, sign_out, whose_session
@@ -498,6 +500,15 @@ def _looked_at(world: World, customer: Customer) -> None:
             "until its whole price goes back"
         )
         assert await export_catalog(shop.database)
+        # Some payments of this day were written without the bank: their money is missing in its list.
+        done = await reconcile(shop.darkroom, "bank", Look(grace_seconds=0))
+        assert done.failure is None
+        for difference in await read_differences(shop.darkroom):
+            await close_by_hand(shop.darkroom, difference.id, note="paid in cash")
+        for row in await shop.rows("SELECT id FROM payments"):
+            evidence = await gather_evidence(shop.darkroom, row["id"])
+            assert evidence.record.adds_up
+            assert set(evidence.stored.values()) <= {"same"}
 
     for look in (look_at_orders, look_at_avatar, look_as_an_operator):
         world.insist(look)

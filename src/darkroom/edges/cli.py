@@ -13,6 +13,7 @@ from darkroom.config import Settings
 from darkroom.core.audit import Report, run_audit
 from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
+from darkroom.edges.books import add_books
 from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
 from darkroom.edges.serve import serve, work
@@ -32,6 +33,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     )
     _add_serving(app, wires)
     _add_database(app, wires)
+    add_books(app, wires)
     _add_torture(app, wires)
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")

@@ -13,6 +13,7 @@ from darkroom.edges.api import Joined
 from darkroom.edges.envelope import success
 from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.errors import unauthorized
+from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.steps import WORK_STEPS
 from darkroom.flow.sweep import sweep
@@ -66,5 +67,6 @@ async def sweep_round(darkroom: Joined) -> JSONResponse:
             "asked": await ask_silent_payments(darkroom),
             "unused": await return_unused_money(darkroom),
             "swept": await sweep(darkroom),
+            "reconciled": await reconcile_today(darkroom),
         }
     )

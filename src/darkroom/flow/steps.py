@@ -9,6 +9,7 @@ from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.finish_jobs import finish_due_jobs
 from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
@@ -48,5 +49,6 @@ HOUSE_STEPS: Final = (
     Step("ask", ask_silent_payments, 1, 5),
     Step("unused", return_unused_money, 1, 60),
     Step("sweep", sweep, 1, 60),
+    Step("reconcile", reconcile_today, 1, 600),
 )
 """What finds what was lost, and forgets what is old."""

@@ -1,0 +1,166 @@
+"""The commands about money, as a person at a terminal meets them: exit codes, tables, one clear line."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from darkroom.config import Settings
+from darkroom.db.database import Database
+from darkroom.edges import books, terminal
+from darkroom.edges.cli import build_cli
+from darkroom.edges.terminal import Wires
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.reconcile import GRACE_SECONDS
+from darkroom.torture.begin import begin_torture
+from darkroom.wiring import build_application, bundled_catalog, bundled_portrait
+from tests.scripted import ScriptedBank
+from tests.shop import Shop, open_shop
+
+
+@dataclass
+class Terminal:
+    """A shop, and a person who types commands at it."""
+
+    dsn: str
+    folder: Path
+    bank: ScriptedBank
+    payments: bool = True
+
+    def open_shop(self) -> AbstractAsyncContextManager[Shop]:
+        """The shop of this test, on a loop that ends with the block."""
+
+        @asynccontextmanager
+        async def opened() -> AsyncGenerator[Shop]:
+            database = Database(self.dsn)
+            await database.open()
+            try:
+                async with open_shop(database, self.folder, bank=self.bank) as shop:
+                    yield shop
+            finally:
+                await database.close()
+
+        return opened()
+
+    def sell(self) -> int:
+        """A payment that we have and the bank has not, old enough to be judged."""
+
+        async def go() -> int:
+            async with self.open_shop() as shop:
+                payment_id = await shop.paid(await shop.customer())
+                await shop.advance(GRACE_SECONDS + 1)
+                return payment_id
+
+        return asyncio.run(go())
+
+    def type(self, *words: str) -> Result:
+        """A command's output and exit code."""
+
+        @asynccontextmanager
+        async def open_darkroom(_settings: Settings) -> AsyncGenerator[Darkroom]:
+            async with self.open_shop() as shop:
+                yield shop.darkroom if self.payments else replace(shop.darkroom, payments={})
+
+        def refuse(*_args: object, **_kwargs: object) -> Any:  # noqa: ANN401 - never called
+            raise AssertionError
+
+        wires = Wires(
+            open_database=refuse,
+            open_darkroom=open_darkroom,
+            build_application=build_application,
+            open_mounts=refuse,
+            bundled_catalog=bundled_catalog,
+            bundled_portrait=bundled_portrait,
+            run_torture=begin_torture,
+        )
+        return CliRunner().invoke(build_cli(wires), list(words))
+
+
+@pytest.fixture
+def at(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    # A console finds its stream when it writes; 80 columns, as the narrowest terminal has.
+    monkeypatch.setattr(books, "console", Console(highlight=False, width=80))
+    monkeypatch.setattr(terminal, "errors", Console(highlight=False, width=200, stderr=True))
+    return Terminal(dsn, tmp_path, ScriptedBank())
+
+
+def test_differences_are_shown_and_end_with_1_until_they_are_gone(at: Terminal) -> None:
+    payment_id = at.sell()
+    said = at.type("reconcile")
+    assert said.exit_code == 1
+    assert "payment missing" in said.stdout
+    assert f"pay-{payment_id}" in said.stdout
+    assert "499.00 RUB" in said.stdout
+    assert max(len(line) for line in said.stdout.splitlines()) <= 80
+    assert f"pay-{payment_id}" in at.type("differences", "list").stdout
+    at.bank.pays(payment_id)
+    said = at.type("reconcile", "--provider", "bank", "--days", "2")
+    assert (said.exit_code, "nothing differs" in said.stdout) == (0, True)
+    assert "no differences" in at.type("differences", "list").stdout
+
+
+def test_for_machines(at: Terminal) -> None:
+    payment_id = at.sell()
+    said = at.type("reconcile", "--json")
+    assert said.exit_code == 1
+    answer = json.loads(said.stdout)
+    assert answer["clean"] is False
+    (one,) = answer["providers"]
+    assert (one["provider"], one["open"], one["failure"]) == ("bank", 1, None)
+    assert one["differences"][0]["payment_id"] == payment_id
+
+
+def test_younger_moves_wait_as_long_as_one_says(at: Terminal) -> None:
+    at.sell()
+    assert at.type("reconcile", "--grace-minutes", "60").exit_code == 0
+
+
+def test_a_bank_that_is_silent_is_said_to_be(at: Terminal) -> None:
+    at.bank.silent = True
+    said = at.type("reconcile")
+    assert said.exit_code == 1
+    assert "no answer from bank" in said.stdout
+    assert "nothing was closed" in said.stdout
+
+
+def test_nobody_to_ask_is_one_line_and_2(at: Terminal) -> None:
+    said = at.type("reconcile", "--provider", "stars")
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert said.stderr == "darkroom: no payment provider stars is configured, only bank\n"
+    at.payments = False
+    said = at.type("reconcile")
+    assert said.exit_code == 2
+    assert said.stderr == "darkroom: no payment provider is configured: there is no list to read\n"
+
+
+def test_a_difference_is_closed_with_a_note_and_not_without(at: Terminal) -> None:
+    at.sell()
+    at.type("reconcile")
+    assert at.type("differences", "close", "1").exit_code == 2
+    assert at.type("differences", "close", "1", "--note", " ").exit_code == 2
+    assert at.type("differences", "close", "1", "--note", "cash").exit_code == 0
+    said = at.type("differences", "close", "1", "--note", "cash")
+    assert (said.exit_code, said.stderr) == (1, "darkroom: no open difference 1\n")
+
+
+def test_evidence_is_two_files_and_one_sentence(at: Terminal) -> None:
+    payment_id = at.sell()
+    folder = at.folder / "dispute"
+    said = at.type("evidence", str(payment_id), "--folder", str(folder))
+    assert said.exit_code == 0
+    assert "Of 499.00 RUB paid: 499.00 RUB still owed." in said.stdout
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"evidence-{payment_id}.html",
+        f"evidence-{payment_id}.json",
+    ]
+    for unknown in ("77", str(2**63)):
+        said = at.type("evidence", unknown, "--folder", str(folder))
+        assert said.exit_code == 1
+        assert said.stderr == f"darkroom: No such payment: {unknown} (PAYMENT_NOT_FOUND)\n"
