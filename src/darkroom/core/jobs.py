@@ -25,6 +25,7 @@ WITH chosen AS (
     WHERE p.user_id = %(user_id)s
       AND p.status = 'succeeded'
       AND NOT p.generation_consumed
+      AND NOT EXISTS (SELECT FROM users u WHERE u.id = p.user_id AND u.forget_at IS NOT NULL)
       AND (%(payment_id)s::BIGINT IS NULL OR p.id = %(payment_id)s)
       AND (p.order_avatar_id IS NULL
            OR (p.order_avatar_id = %(avatar_id)s AND p.order_style_id = %(style_id)s))
