@@ -66,7 +66,7 @@ async def list_leavers_with_money(tx: Connection, *, limit: int) -> list[int]:
         return [int(user_id) for user_id in await cursor.fetchall()]
 
 
-_TO_WIPE: Final[LiteralString] = (
+TO_WIPE: Final[LiteralString] = (
     """
 u.forget_at IS NOT NULL AND u.wiped_at IS NULL
 AND NOT EXISTS (SELECT FROM generation_jobs j
@@ -85,7 +85,7 @@ async def list_to_wipe(tx: Connection, *, limit: int) -> list[int]:
     """Users who asked to be forgotten and of whom nothing is open any more."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT u.id FROM users u WHERE " + _TO_WIPE + " ORDER BY u.forget_at, u.id LIMIT %s",
+            "SELECT u.id FROM users u WHERE " + TO_WIPE + " ORDER BY u.forget_at, u.id LIMIT %s",
             [limit],
         )
         return [int(user_id) for user_id in await cursor.fetchall()]
@@ -135,7 +135,7 @@ async def wipe(tx: Connection, user_id: int) -> bool:
     False: something of theirs is open (again), or it was done. Prompts, prices and counts stay.
     """
     wiped = await tx.execute(
-        "UPDATE users u SET wiped_at = darkroom_now() WHERE u.id = %(user_id)s AND " + _TO_WIPE,
+        "UPDATE users u SET wiped_at = darkroom_now() WHERE u.id = %(user_id)s AND " + TO_WIPE,
         {"user_id": user_id},
     )
     if wiped.rowcount == 1:
@@ -157,7 +157,7 @@ async def mark_latecomers(tx: Connection) -> int:
     return marked.rowcount
 
 
-_TO_FINISH: Final[LiteralString] = """
+TO_FINISH: Final[LiteralString] = """
 u.wiped_at <= (SELECT darkroom_now()) - make_interval(secs => %(grace)s) AND u.forgotten_at IS NULL
 AND NOT EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND (
     p.status = 'pending'
@@ -181,7 +181,7 @@ async def list_to_finish(tx: Connection, *, grace_seconds: float, limit: int) ->
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             "SELECT u.id FROM users u WHERE "
-            + _TO_FINISH
+            + TO_FINISH
             + " ORDER BY random() LIMIT %(limit)s",  # as `list_erasable`: none stops those behind it
             {"grace": grace_seconds, "limit": limit},
         )
@@ -202,7 +202,7 @@ async def finish_forgetting(tx: Connection, user_id: int, *, grace_seconds: floa
     """
     finished = await tx.execute(
         "UPDATE users u SET forgotten_at = darkroom_now(), forgotten_telegram_user_id = NULL "
-        "WHERE u.id = %(user_id)s AND " + _TO_FINISH,
+        "WHERE u.id = %(user_id)s AND " + TO_FINISH,
         {"user_id": user_id, "grace": grace_seconds},
     )
     if finished.rowcount == 1:
