@@ -10,6 +10,7 @@ from darkroom.core.jobs import StartedJob
 from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.make_avatar import AvatarRequest, call_avatar, make_avatar
@@ -18,6 +19,7 @@ from darkroom.flow.place_dev_order import place_dev_order
 from darkroom.flow.prepare import prepare
 from darkroom.flow.read_avatars import read_avatars, read_selfie_image, read_selfies
 from darkroom.flow.read_back import know_user, read_job, read_payment, read_photos
+from darkroom.flow.read_policy import read_promised
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
@@ -65,6 +67,7 @@ def tell(world: World, crash: Crash) -> None:
     _called_back(world)
     _end_of_day(world)
     _looked_at(world, customer)
+    _leaving(world)
 
 
 class _Unreliable:
@@ -353,3 +356,41 @@ async def _watch_to_the_end(watch: JobWatch, user_id: int, job_id: int) -> None:
     finally:
         await stream.aclose()
         await watch.stop()
+
+
+def _leaving(world: World) -> None:
+    """A customer leaves with money that bought nothing; much later everybody's selfies have had their days."""
+    leaver = world.insist(lambda shop: shop.customer(79))
+    spare = _adding(leaver.avatar_id, picture_of(-97))
+    selfie_id = world.insist(spare)
+    world.insist(
+        lambda shop: _gone(
+            remove_selfie(
+                shop.darkroom,
+                user_id=leaver.user_id,
+                avatar_id=leaver.avatar_id,
+                selfie_id=selfie_id,
+            )
+        )
+    )
+    world.insist(lambda shop: shop.drain())
+    # The same file again, while the eraser has its first bytes behind it.
+    world.insist(spare)
+    payment_id = _order(world, leaver, style="signature", key="leaving")
+    world.insist(lambda shop: forget_telegram_user(shop.darkroom, 79))
+    # Paid after all: it goes back.
+    world.bank.pays(payment_id)
+    assert world.insist(lambda shop: shop.notify(payment_id)) == "OK"
+    promised = world.insist(lambda shop: read_promised(shop.darkroom))
+    for seconds in (promised.selfie_days * 86_400, 600):
+        world.insist(lambda shop: shop.drain())
+        world.insist(lambda shop, seconds=seconds: shop.advance(seconds))
+    world.insist(lambda shop: shop.drain())
+    row = world.insist(
+        lambda shop: shop.rows(
+            "SELECT forgotten_at IS NOT NULL AS gone, (SELECT count(*) FROM reference_photos "
+            "WHERE erased_at IS NULL) AS selfies FROM users WHERE id = %s",
+            leaver.user_id,
+        )
+    )
+    assert row == [{"gone": True, "selfies": 0}], row
