@@ -19,7 +19,9 @@ from tests.edges.serving import application_of, client_of
 from tests.flow.test_leaving import files
 from tests.shop import Customer, Shop
 
-ORDER: Final = "SELECT p.status, j.status AS job FROM payments p LEFT JOIN generation_jobs j ON j.payment_id = p.id"
+ORDER: Final = """
+SELECT p.status, j.status AS job FROM payments p LEFT JOIN generation_jobs j ON j.payment_id = p.id
+"""
 
 
 async def _signed_in(shop: Shop, customer: Customer) -> dict[str, str]:
