@@ -249,6 +249,7 @@ async def open_shop(
         links=PhotoLinks(secret="link-secret", previous=None, minutes=15),
         limits=limits,
         max_generation_attempts=3,
+        selfie_days=30,
         chat_enabled=chat_enabled,
         base_url="http://127.0.0.1:8000",
     )

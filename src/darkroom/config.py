@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         le=10,
         description="paid tries of one photo",
     )
+    selfie_days: int = Field(
+        30,
+        alias="DARKROOM_SELFIE_DAYS",
+        ge=1,
+        le=3650,
+        description="after so many days a selfie is deleted, and its customer told",
+    )
     log_shape: Literal["auto", "json", "console"] = Field(
         "auto", alias="DARKROOM_LOG", description="how log lines look"
     )
@@ -340,5 +347,7 @@ class Limits(BaseModel):
     """Half of the 1024 open files that a process has by default; the rest is for requests and the pool."""
     sweep_batch: int = 1000
     """Rows a sweep deletes in one statement: milliseconds, so that nobody waits behind it."""
+    put_grace_seconds: float = 300
+    """A put takes 30 s at most (the adapter's own limit): after ten times that none is under way."""
     audit_seconds: float = 600
     """Every ten minutes, as the model for it does (style-models 2.1)."""

@@ -137,6 +137,7 @@ async def open_darkroom(
             links=photo_links(settings),
             limits=limits,
             max_generation_attempts=settings.max_generation_attempts,
+            selfie_days=settings.selfie_days,
             chat_enabled=False,
             base_url=settings.base_url,
         )

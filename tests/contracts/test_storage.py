@@ -41,6 +41,13 @@ async def test_a_missing_object_is_missing_and_deleting_it_is_harmless(storage: 
         await storage.get("k")
 
 
+async def test_the_keys_of_one_folder_are_listed(storage: Storage) -> None:
+    for key in ("people/1/a", "people/1/b/c", "people/12/a", "others/1/a"):
+        await storage.put_once(key, b"data", "image/jpeg")
+    assert await storage.list_keys("people/1") == ["people/1/a", "people/1/b/c"]
+    assert await storage.list_keys("people/2") == []
+
+
 async def test_it_is_never_called_inside_a_transaction(storage: Storage) -> None:
     with transaction_marked(), pytest.raises(TransactionOpenError):
         await storage.put_once("k", b"data", "image/jpeg")

@@ -50,6 +50,9 @@ BREAKS = {
     ),
     "key_names_its_content": "UPDATE generated_photos SET sha256 = repeat('0', 64)",
     "dead_letter_missing": "DELETE FROM generation_dead_letter_queue",
+    "forgotten_and_still_there": (
+        "UPDATE users SET telegram_user_id = NULL, forget_at = now(), wiped_at = now(), forgotten_at = now()"
+    ),
     "history_is_whole": "DELETE FROM move_log WHERE kind = 'task'",
     "message_stuck": (
         "INSERT INTO inbox (source, external_id, kind, payload, received_at)"

@@ -90,7 +90,6 @@ SITES: Final = _sites()
 
 UNSPOKEN: Final = {
     "download.fetch": "kie.ai's own; here a scripted provider stands between the same two checkpoints",
-    "storage.delete": "nothing deletes yet: the bucket's sweeper is a later part",
 }
 """Calls that no flow makes in the story, and why."""
 

@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from darkroom.core.jobs import StartedJob
 from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
+from darkroom.flow.delete_selfies import delete_selfies
+from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.hand_out_photos import find_photo_file
@@ -34,6 +38,7 @@ from darkroom.flow.read_back import (
     read_payment,
     read_photos,
 )
+from darkroom.flow.read_policy import read_promised
 from darkroom.flow.receive import receive_generation_callback, receive_queue_message
 from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.remove import remove_avatar, remove_selfie
@@ -63,6 +68,7 @@ from darkroom.ports.payments import (
     RefundNoAnswer,
     RefundRefused,
 )
+from darkroom.ports.storage import ObjectStore
 from darkroom.wiring import bundled_catalog
 from tests.crash.vanishing import Crash, World
 from tests.scripted import picture_of
@@ -95,6 +101,7 @@ def tell(world: World, crash: Crash) -> None:
     _looked_at(world, customer)
     _by_people(world, customer)
     _weeks_later(world)
+    _leaving(world)
 
 
 class _Unreliable:
@@ -524,3 +531,70 @@ async def _watch_to_the_end(watch: JobWatch, user_id: int, job_id: int) -> None:
     finally:
         await stream.aclose()
         await watch.stop()
+
+
+def _leaving(world: World) -> None:
+    """A customer leaves with money that bought nothing; much later everybody's selfies have had their days."""
+    leaver = world.insist(lambda shop: shop.customer(79))
+    picture = picture_of(-97)
+    first = world.insist(_adding(leaver.avatar_id, picture))
+    ids = {"user_id": leaver.user_id, "avatar_id": leaver.avatar_id}
+    world.insist(lambda shop: _gone(remove_selfie(shop.darkroom, **ids, selfie_id=first)))
+    world.insist(_adding_around_an_eraser(leaver.avatar_id, picture))
+    paid_late, paid_unseen = (
+        _order(world, leaver, style="signature", key=key) for key in ("late", "unseen")
+    )
+    world.insist(lambda shop: forget_telegram_user(shop.darkroom, 79))
+    # Paid after all: one notice comes, and one was taken by a process that did not know that they left.
+    for payment_id in (paid_late, paid_unseen):
+        world.bank.pays(payment_id)
+    assert world.insist(lambda shop: shop.notify(paid_late)) == "OK"
+    world.insist(
+        lambda shop: shop.rows(
+            "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now() "
+            "WHERE id = %s AND status = 'pending' RETURNING id",
+            paid_unseen,
+        )
+    )
+    promised = world.insist(lambda shop: read_promised(shop.darkroom))
+    for seconds in (promised.selfie_days * 86_400, 600):
+        world.insist(lambda shop: shop.drain())
+        world.insist(lambda shop, seconds=seconds: shop.advance(seconds))
+    world.insist(lambda shop: shop.drain())
+    row = world.insist(
+        lambda shop: shop.rows(
+            "SELECT forgotten_at IS NOT NULL AS gone, (SELECT count(*) FROM reference_photos "
+            "WHERE erased_at IS NULL) AS selfies FROM users WHERE id = %s",
+            leaver.user_id,
+        )
+    )
+    assert row == [{"gone": True, "selfies": 0}], row
+
+
+@dataclass
+class _MetByTheEraser:
+    """A store that has the eraser come by, right after the bytes of a selfie were put."""
+
+    inner: ObjectStore
+    come_by: Callable[[], Awaitable[object]]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def put_once(self, key: str, data: bytes, content_type: str) -> None:
+        await self.inner.put_once(key, data, content_type)
+        await self.come_by()
+
+
+def _adding_around_an_eraser(avatar_id: int, picture: bytes) -> Callable[[Shop], Awaitable[int]]:
+    async def add(shop: Shop) -> int:
+        async def erase() -> None:
+            while await delete_selfies(shop.darkroom) + await erase_pictures(shop.darkroom):
+                pass
+
+        met = cast("ObjectStore", _MetByTheEraser(shop.darkroom.store, erase))
+        return await add_selfie(
+            replace(shop.darkroom, store=met), avatar_id=avatar_id, data=picture
+        )
+
+    return add

@@ -456,6 +456,9 @@ class _Store:
             raise StorageUnavailableError("put")
         await self.inner.put_once(key, data, content_type)
 
+    async def list_keys(self, folder: str) -> list[str]:
+        return await self.inner.list_keys(folder)
+
     async def get(self, key: str) -> bytes:
         self.gotten.append(key)
         data = _Held(await self.inner.get(key))

@@ -20,8 +20,9 @@ from darkroom.edges import avatars
 from darkroom.edges.upload import FILE_BYTES_MAX
 from darkroom.flow.remove import remove_selfie
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.ports.generation import GenerationRequest
 from darkroom.ports.intake import Selfie, WarningCode
-from darkroom.ports.storage import StorageUnavailableError
+from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
 from tests.edges.serving import application_of, client_of
 from tests.scripted import ScriptedIntake, scripted_selfie
 from tests.selfie_files import good_files, portrait, refused_files, saved, with_everything
@@ -235,6 +236,15 @@ def _row(selfie: Selfie, number: int) -> NewSelfie:
 
 
 async def test_a_running_set_keeps_the_selfies_it_began_with(shop: Shop) -> None:
+    """And no longer: when it has ended, what its customer deleted is gone from the bucket, too."""
+    given: list[str] = []
+
+    async def create(request: GenerationRequest) -> None:
+        (reference,) = request.references
+        assert await shop.darkroom.store.get(reference.object_key)
+        given.append(reference.object_key)
+
+    shop.provider.on_create = create
     customer = await shop.customer(500)
     await shop.paid(customer)
     await shop.start(customer)
@@ -248,9 +258,9 @@ async def test_a_running_set_keeps_the_selfies_it_began_with(shop: Shop) -> None
         assert image.status_code == 404
     await shop.drain()
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
-    for request in shop.provider.created.values():
-        (reference,) = request.references
-        assert await shop.darkroom.store.get(reference.object_key)
+    assert (len(given), len(set(given))) == (7, 1)
+    with pytest.raises(ObjectMissingError):
+        await shop.darkroom.store.get(given[0])
 
 
 async def test_a_deleted_selfie_sent_again_lives_again(shop: Shop) -> None:

@@ -365,6 +365,9 @@ TICKS: Final = tuple(message for message in ALL_MESSAGES if message.to_all)
 NOT_MESSAGES: Final[dict[str, str]] = {
     "POST /api/session": "who somebody is, no order: tests/edges/test_identity.py",
     "DELETE /api/session": "who somebody is, no order: tests/edges/test_identity.py",
+    # An order at every status, any number of times, at once: there.
+    "DELETE /api/me": "ends everything: tests/edges/test_leaving.py",
+    "GET /api/policy": "reads",
     "GET /api/openapi.json": "reads",
     "GET /api/payments/{payment_id}": "reads",
     "GET /api/messages": "reads",

@@ -26,6 +26,8 @@ OPEN_DOORS: Final = {
     "GET /",
     "GET /api/openapi.json",
     "HEAD /api/openapi.json",
+    # What is promised to whoever may buy.
+    "GET /api/policy",
     "GET /healthz",
     "GET /metrics",
     # The same page for everybody: it reads nothing.

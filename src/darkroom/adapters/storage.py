@@ -21,7 +21,9 @@ from darkroom.ports.storage import (
 )
 
 if TYPE_CHECKING:
-    from obstore import BytesStream, GetOptions
+    from collections.abc import Sequence
+
+    from obstore import BytesStream, GetOptions, ListStream, ObjectMeta
 
 CALL_SECONDS: Final = 30
 """50 MB, the largest object, at 2 MB/s."""
@@ -99,13 +101,27 @@ class Storage:
         return _pieces(result.stream(min_chunk_size=PIECE_BYTES))
 
     async def delete(self, key: str) -> None:
-        """Remove the object if it is there. Raises StorageUnavailableError."""
+        """Remove the object if it is there, durably. Raises StorageUnavailableError."""
         try:
             async with outside_call("storage.delete", timeout_seconds=CALL_SECONDS):
                 with contextlib.suppress(FileNotFoundError):
                     await self._store.delete_async(key)
+                if self._folder is not None:
+                    await asyncio.to_thread(_sync_folders, self._folder, self._folder / key)
         except (BaseError, OSError, TimeoutError) as error:
             raise StorageUnavailableError(f"delete: {type(error).__name__}") from error
+
+    async def list_keys(self, folder: str) -> list[str]:
+        """The keys of all objects under `folder/`. Raises StorageUnavailableError."""
+        try:
+            async with outside_call("storage.list", timeout_seconds=CALL_SECONDS):
+                listing: ListStream[Sequence[ObjectMeta]] = self._store.list(f"{folder}/")  # pyright: ignore[reportUnknownMemberType] - another overload's
+                found = await listing.collect_async()
+        except FileNotFoundError:
+            return []
+        except (BaseError, OSError, TimeoutError) as error:
+            raise StorageUnavailableError(f"list: {type(error).__name__}") from error
+        return sorted(one["path"] for one in found)
 
     def readable_link(self, key: str) -> str:
         """An address under which a provider can read one object for LINK_HOURS.
@@ -133,7 +149,19 @@ async def _pieces(stream: "BytesStream") -> AsyncGenerator[bytes]:
 
 def _sync_to_disk(root: Path, path: Path) -> None:
     """Make a file and its place survive a power cut: the row that points at it is durable, too."""
-    for target in (path, *_folders_up_to(root, path)):
+    _sync(path)
+    _sync_folders(root, path)
+
+
+def _sync_folders(root: Path, path: Path) -> None:
+    """Make what a folder holds, or holds no longer, survive a power cut."""
+    for folder in _folders_up_to(root, path):
+        if folder.exists():
+            _sync(folder)
+
+
+def _sync(*targets: Path) -> None:
+    for target in targets:
         descriptor = os.open(target, os.O_RDONLY)
         try:
             os.fsync(descriptor)

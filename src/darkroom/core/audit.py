@@ -230,6 +230,20 @@ QUESTIONS: Final = (
         "SELECT FROM generation_dead_letter_queue d WHERE d.task_id = t.id AND d.replayed_at IS NULL)",
     ),
     Question(
+        "forgotten_and_still_there",
+        "Of a forgotten customer no picture, no id and no name is left.",
+        "SELECT u.id AS user_id FROM users u WHERE u.forgotten_at IS NOT NULL AND ("
+        "u.telegram_user_id IS NOT NULL OR u.forgotten_telegram_user_id IS NOT NULL "
+        "OR EXISTS (SELECT FROM avatars a WHERE a.user_id = u.id "
+        "AND (a.deleted_at IS NULL OR a.name <> '-')) "
+        "OR EXISTS (SELECT FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id "
+        "WHERE a.user_id = u.id AND r.erased_at IS NULL) "
+        "OR EXISTS (SELECT FROM generated_photos g JOIN avatars a ON a.id = g.avatar_id "
+        "WHERE a.user_id = u.id AND g.erased_at IS NULL) "
+        "OR EXISTS (SELECT FROM late_photos l JOIN kie_tasks t ON t.id = l.task_id "
+        "JOIN avatars a ON a.id = t.avatar_id WHERE a.user_id = u.id AND l.erased_at IS NULL))",
+    ),
+    Question(
         "history_is_whole",
         "The move log of each row ends where the row stands.",
         "SELECT * FROM ("

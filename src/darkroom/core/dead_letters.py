@@ -2,15 +2,25 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
 
+_REPLAYABLE: Final = """
+NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id)
+AND NOT EXISTS (
+    SELECT FROM generation_jobs g JOIN users u ON u.id = g.user_id
+    WHERE g.id = d.job_id AND (u.forget_at IS NOT NULL OR EXISTS (
+        SELECT FROM reference_photos r WHERE r.id = ANY(g.reference_ids) AND r.erasing_at IS NOT NULL)))
+"""
+"""Its money stays, its customer does, and the selfies that it would be made from are all there."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An open dead letter. `replayable`: no money of this photo is going back."""
+    """An open dead letter. `replayable`: its money stays, and its selfies and its customer are still there."""
 
     id: int
     task_id: int
@@ -30,8 +40,9 @@ async def list_dead_letters(tx: Connection, *, limit: int) -> list[DeadLetter]:
         await cursor.execute(
             """
             SELECT d.id, d.task_id, d.job_id, t.provider, t.prompt_index, d.error_code, d.error_text,
-                   d.attempts, d.created_at,
-                   NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id) AS replayable
+                   d.attempts, d.created_at, """
+            + _REPLAYABLE
+            + """ AS replayable
             FROM generation_dead_letter_queue d JOIN kie_tasks t ON t.id = d.task_id
             WHERE d.replayed_at IS NULL
             ORDER BY d.id LIMIT %s
@@ -44,8 +55,10 @@ async def list_dead_letters(tx: Connection, *, limit: int) -> list[DeadLetter]:
 async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | None) -> int | None:
     """failed -> queued with its attempts anew, its job open again until a new deadline.
 
-    Returns the job's id; None when there is no such open letter, or its money is going back: the foreign
-    key of a shortfall line would refuse the move in any case. `provider` None keeps the one it had.
+    Returns the job's id; None when there is no such open letter, its money is going back (the foreign key
+    of a shortfall line would refuse the move in any case), or its selfies or its customer are gone: of
+    this and the eraser at once, the second sees the first, behind the user's lock. `provider` None keeps
+    the one it had.
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -55,7 +68,12 @@ async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | 
         job_id = await cursor.fetchone()
         if job_id is None:
             return None
-        # The lock order: payment, job, task.
+        # The lock order: user, payment, job, task.
+        await tx.execute(
+            "SELECT FROM users WHERE id = (SELECT user_id FROM generation_jobs WHERE id = %s) "
+            "FOR NO KEY UPDATE",
+            [job_id],
+        )
         await tx.execute(
             "SELECT FROM payments WHERE id = (SELECT payment_id FROM generation_jobs WHERE id = %s) "
             "FOR NO KEY UPDATE",
@@ -66,8 +84,9 @@ async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | 
             """
             WITH letter AS (
                 UPDATE generation_dead_letter_queue d SET replayed_at = darkroom_now()
-                WHERE d.id = %(letter_id)s AND d.replayed_at IS NULL
-                  AND NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id)
+                WHERE d.id = %(letter_id)s AND d.replayed_at IS NULL AND """
+            + _REPLAYABLE
+            + """
                 RETURNING d.task_id
             ), task AS (
                 UPDATE kie_tasks t

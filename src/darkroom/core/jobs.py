@@ -22,9 +22,8 @@ WITH chosen AS (
     SELECT p.id, p.photo_count, p.amount_minor, policy.job_deadline_seconds
     FROM payments p
     JOIN refund_policies policy ON policy.id = p.policy_id
-    WHERE p.user_id = %(user_id)s
-      AND p.status = 'succeeded'
-      AND NOT p.generation_consumed
+    WHERE p.user_id = %(user_id)s AND p.status = 'succeeded' AND NOT p.generation_consumed
+      AND NOT EXISTS (SELECT FROM users u WHERE u.id = p.user_id AND u.forget_at IS NOT NULL)
       AND (%(payment_id)s::BIGINT IS NULL OR p.id = %(payment_id)s)
       AND (p.order_avatar_id IS NULL
            OR (p.order_avatar_id = %(avatar_id)s AND p.order_style_id = %(style_id)s))

@@ -164,6 +164,7 @@ class PaymentOrder:
     order_avatar_id: int | None
     order_style_id: str | None
     late_money: str
+    payer_left: bool
 
 
 async def lock_payment(tx: Connection, *, payment_id: int, provider: str) -> PaymentOrder | None:
@@ -176,8 +177,10 @@ async def lock_payment(tx: Connection, *, payment_id: int, provider: str) -> Pay
         )
         await cursor.execute(
             "SELECT p.id, p.user_id, p.provider, p.provider_payment_id, p.status, p.amount_minor, p.currency, "
-            "p.generation_consumed, p.order_avatar_id, p.order_style_id, policy.late_money "
+            "p.generation_consumed, p.order_avatar_id, p.order_style_id, policy.late_money, "
+            "u.forget_at IS NOT NULL AS payer_left "
             "FROM payments p JOIN refund_policies policy ON policy.id = p.policy_id "
+            "JOIN users u ON u.id = p.user_id "
             "WHERE p.id = %s AND p.provider = %s FOR NO KEY UPDATE OF p",
             [payment_id, provider],
         )
@@ -250,7 +253,7 @@ async def find_payment_money(
                     WHERE b.payment_id = p.id) AS returned_minor,
                    r.id || '-' || r.key_number AS flying_key,
                    r.amount_minor - r.settled_minor AS flying_minor,
-                   u.telegram_user_id AS payer_telegram_id
+                   coalesce(u.telegram_user_id, u.forgotten_telegram_user_id) AS payer_telegram_id
             FROM payments p JOIN users u ON u.id = p.user_id
             LEFT JOIN refunds r ON r.payment_id = p.id AND r.status IN ('sending', 'unknown')
             WHERE p.provider = %(provider)s AND p.succeeded_at IS NOT NULL

@@ -160,10 +160,11 @@ SELECT p.id, p.job_id, p.style_id, t.prompt_index, p.image_url, p.object_key, p.
 FROM generated_photos p
 JOIN kie_tasks t ON t.id = p.task_id
 JOIN avatars a ON a.id = p.avatar_id
-WHERE p.deleted_at IS NULL AND a.deleted_at IS NULL
+JOIN users u ON u.id = a.user_id
+WHERE p.deleted_at IS NULL AND a.deleted_at IS NULL AND u.forget_at IS NULL
 """
-"""Every way to a photo begins here: a tombstone on it or on its avatar hides it from all of them, and
-`late_photos` is on no way at all."""
+"""Every way to a photo begins here: a tombstone on it or on its avatar, or that its owner left, hides it from
+all of them, and `late_photos` is on no way at all."""
 
 
 async def list_photos(

@@ -77,7 +77,8 @@ WITH due AS (
     RETURNING r.*
 )
 SELECT r.id, r.claim, r.payment_id, p.provider, p.provider_payment_id,
-       u.telegram_user_id AS payer_telegram_id, r.currency, p.amount_minor AS price_minor,
+       coalesce(u.telegram_user_id, u.forgotten_telegram_user_id) AS payer_telegram_id,
+       r.currency, p.amount_minor AS price_minor,
        (SELECT coalesce(sum(b.amount_minor), 0)::BIGINT FROM provider_refunds b
         WHERE b.payment_id = p.id) AS returned_minor,
        r.amount_minor - r.settled_minor AS due_minor,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
 
@@ -42,7 +42,26 @@ async def remember_request(
     )
 
 
+class UserLeftError(Exception):
+    """This customer asked to be forgotten: nothing is begun in their name any more."""
+
+
 async def lock_user(tx: Connection, user_id: int, *, lock_timeout_ms: int) -> None:
-    """Serialize with other requests of this user. Raises RowBusyError (through the database room)."""
+    """Serialize with other requests of this user.
+
+    Raises:
+        UserLeftError: they asked to be forgotten, perhaps while this request was under way.
+        RowBusyError: (through the database room) somebody else holds the lock.
+    """
+    if await lock_anybody(tx, user_id, lock_timeout_ms=lock_timeout_ms):
+        raise UserLeftError
+
+
+async def lock_anybody(tx: Connection, user_id: int, *, lock_timeout_ms: int) -> bool:
+    """As `lock_user`, for those who asked to be forgotten, too. Returns whether they did."""
     await tx.execute("SELECT set_config('lock_timeout', %s, TRUE)", [f"{lock_timeout_ms}ms"])
-    await tx.execute("SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id])
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT forget_at IS NOT NULL FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id]
+        )
+        return bool(await cursor.fetchone())

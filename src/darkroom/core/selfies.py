@@ -108,14 +108,34 @@ async def find_selfie_by_upload(
         return await cursor.fetchone()
 
 
+async def find_generation(tx: Connection, *, avatar_id: int, sha256: str) -> int | None:
+    """How often a selfie with these bytes began to be erased; None: the avatar is gone, or its owner left.
+
+    Part of the object's key. Behind the user's lock it cannot change, and erasing that began never ends
+    otherwise: an object under the key of this number is not one that somebody is deleting.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT (SELECT count(*) FROM reference_photos r WHERE r.avatar_id = a.id
+                    AND r.sha256 = %(sha256)s AND r.erasing_at IS NOT NULL)
+            FROM avatars a JOIN users u ON u.id = a.user_id
+            WHERE a.id = %(avatar_id)s AND a.deleted_at IS NULL AND u.forget_at IS NULL
+            """,
+            {"avatar_id": avatar_id, "sha256": sha256},
+        )
+        return await cursor.fetchone()
+
+
 async def keep_selfie(
     tx: Connection, *, avatar_id: int, selfie: NewSelfie, most: int, like_bits: int
 ) -> KeptSelfie | None:
     """Remember a stored selfie. The same file, or the same picture, again is the same selfie.
 
-    None: the avatar has `most` live ones. A deleted selfie sent again lives again. One that differs in
-    at most `like_bits` of its 64 bits from another live one gets the warning NEAR_DUPLICATE. Call it
-    behind the user's lock: only there does the count still hold when the row is written.
+    None: the avatar has `most` live ones. A deleted selfie sent again lives again, from now on, unless it
+    is being erased: then this is another one, under another key. One that differs in at most `like_bits`
+    of its 64 bits from another live one gets the warning NEAR_DUPLICATE. Call it behind the user's lock:
+    only there does the count still hold when the row is written.
     """
     known = await _find_live(tx, avatar_id=avatar_id, selfie=selfie)
     if known is not None:
@@ -141,8 +161,8 @@ async def keep_selfie(
                    %(content_type)s, %(width)s, %(height)s, %(dhash)s, judged.verdict
             FROM judged
             WHERE (SELECT count(*) FROM live) < %(most)s
-            ON CONFLICT (avatar_id, sha256) DO UPDATE
-            SET deleted_at = NULL, upload_sha256 = EXCLUDED.upload_sha256,
+            ON CONFLICT (avatar_id, sha256) WHERE erasing_at IS NULL DO UPDATE
+            SET deleted_at = NULL, created_at = darkroom_now(), upload_sha256 = EXCLUDED.upload_sha256,
                 dhash = EXCLUDED.dhash, verdict = EXCLUDED.verdict
             RETURNING id, verdict
             """,
@@ -200,7 +220,7 @@ async def list_selfies(
 async def bury_selfie(tx: Connection, *, user_id: int, avatar_id: int, selfie_id: int) -> bool:
     """Put a tombstone on a selfie. False: no such selfie of this user's avatar. Harmless twice.
 
-    The row and the bytes stay: a set that was started with it is made with it to its end.
+    The bytes stay as long as a set that was started with it is being made; then they are erased.
     """
     buried = await tx.execute(
         "UPDATE reference_photos r SET deleted_at = coalesce(r.deleted_at, darkroom_now()) "

@@ -21,11 +21,12 @@ async def open_session(tx: Connection, *, user_id: int, token: str, days: int) -
 
 
 async def find_session_user(tx: Connection, token: str) -> int | None:
-    """The user of a live session; None for unknown, expired and ended ones."""
+    """The user of a live session; None for unknown, expired and ended ones, and for users who left."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT user_id FROM sessions WHERE token_sha256 = %s "
-            "AND ended_at IS NULL AND expires_at > darkroom_now()",
+            "SELECT s.user_id FROM sessions s JOIN users u ON u.id = s.user_id "
+            "WHERE s.token_sha256 = %s AND s.ended_at IS NULL AND s.expires_at > darkroom_now() "
+            "AND u.forget_at IS NULL",
             [_hash(token)],
         )
         return await cursor.fetchone()

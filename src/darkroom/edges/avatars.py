@@ -142,7 +142,7 @@ async def upload(
 
 @router.get("/{avatar_id}/references")
 async def show_selfies(avatar_id: Id, user_id: UserId, darkroom: Joined) -> JSONResponse:
-    """An avatar's selfies, oldest first."""
+    """An avatar's selfies, oldest first, and when each will be deleted (`deletesAt`)."""
     selfies = await read_selfies(darkroom, user_id=user_id, avatar_id=avatar_id)
     return success(
         {"references": [_selfie(selfie) for selfie in selfies], "selfiesMax": SELFIES_MAX}
@@ -208,6 +208,7 @@ def _selfie(remarked: RemarkedSelfie) -> dict[str, Any]:
         "sizeBytes": selfie.size_bytes,
         "warnings": [asdict(remark) for remark in remarked.warnings],
         "createdAt": time_text(selfie.created_at),
+        "deletesAt": time_text(remarked.deletes_at),
     }
 
 

@@ -18,6 +18,7 @@ from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
 from darkroom.edges.serve import serve, work
 from darkroom.edges.terminal import Wires, console, fail, run, settings_or_exit, show_report
+from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.place_dev_order import DevOrder, place_dev_order
 from darkroom.flow.replay_letters import Replays, read_dead_letters, replay_letters
 from darkroom.flow.stock_catalog import CatalogFileError, export_catalog, stock_catalog
@@ -35,6 +36,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     _add_database(app, wires)
     add_books(app, wires)
     _add_torture(app, wires)
+    _add_leaving(app, wires)
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")
@@ -119,6 +121,24 @@ def _add_database(app: typer.Typer, wires: Wires) -> None:
         else:
             show_report(report)
         sys.exit(0 if report.clean else 1)
+
+
+def _add_leaving(app: typer.Typer, wires: Wires) -> None:
+    @app.command("forget")
+    def forget(
+        telegram_user: Annotated[int, typer.Option(help="Telegram id of the customer", min=1)],
+    ) -> None:
+        """Erase a customer: pictures and personal data. The books and the counts stay."""
+        user_id = run(_forget(wires, settings_or_exit(), telegram_user))
+        if user_id is None:
+            console.print("no such customer, or they left before")
+        else:
+            console.print(f"user {user_id} is signed out; a worker erases the rest")
+
+
+async def _forget(wires: Wires, settings: Settings, telegram_user_id: int) -> int | None:
+    async with wires.open_darkroom(settings) as darkroom:
+        return await forget_telegram_user(darkroom, telegram_user_id)
 
 
 def _plain(report: Report) -> dict[str, object]:
@@ -233,7 +253,7 @@ def _letters(wires: Wires) -> typer.Typer:
                 str(letter.prompt_index + 1),
                 letter.provider,
                 f"{letter.error_code}: {letter.error_text}"[:60],
-                "yes" if letter.replayable else "no, refunded",
+                "yes" if letter.replayable else "no",
             )
         console.print(table if found else "no dead letters")
 

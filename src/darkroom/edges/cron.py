@@ -12,7 +12,10 @@ from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError,
 from darkroom.edges.api import Joined
 from darkroom.edges.envelope import success
 from darkroom.flow.ask_payments import ask_silent_payments
+from darkroom.flow.delete_selfies import delete_selfies
+from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import unauthorized
+from darkroom.flow.forget_me import forget_leavers
 from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.steps import WORK_STEPS
@@ -61,12 +64,15 @@ async def poll_kie_tasks(darkroom: Joined) -> JSONResponse:
 
 @router.get("/sweep")
 async def sweep_round(darkroom: Joined) -> JSONResponse:
-    """One bounded round of asking and forgetting."""
+    """One bounded round of asking, forgetting and erasing."""
     return success(
         {
             "asked": await ask_silent_payments(darkroom),
             "unused": await return_unused_money(darkroom),
             "swept": await sweep(darkroom),
             "reconciled": await reconcile_today(darkroom),
+            "selfies": await delete_selfies(darkroom),
+            "forgotten": await forget_leavers(darkroom),
+            "erased": await erase_pictures(darkroom),
         }
     )

@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from darkroom.core.requests import UserLeftError
 from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError, RowBusyError
-from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.errors import RequestRefusedError, unauthorized
 from darkroom.kit.log import get_logger
 from darkroom.ports.storage import StorageUnavailableError
 
@@ -61,6 +62,11 @@ def install_error_answers(app: FastAPI) -> None:
     async def refused(_request: Request, error: RequestRefusedError) -> JSONResponse:
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else None  # noqa: PLR2004
         return failure(error.status, error.code, error.message, error.details, retry)
+
+    @app.exception_handler(UserLeftError)
+    async def gone(_request: Request, _error: UserLeftError) -> JSONResponse:
+        refusal = unauthorized()
+        return failure(refusal.status, refusal.code, refusal.message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

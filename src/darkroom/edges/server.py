@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from darkroom.edges import api, avatars, cron, events, ops, pages, photos_out, sessions, webhooks
+from darkroom.edges import (
+    api,
+    avatars,
+    cron,
+    events,
+    leaving,
+    ops,
+    pages,
+    photos_out,
+    policy,
+    sessions,
+    webhooks,
+)
 from darkroom.edges.envelope import install_error_answers
 from darkroom.edges.gate import Gate
 from darkroom.edges.identity import Identity
@@ -61,7 +73,20 @@ def build_server(darkroom: Darkroom, parts: ServerParts) -> FastAPI:
     app.state.cron_secret = parts.cron_secret
     app.state.queue_receiver = parts.queue_receiver
     app.add_middleware(Gate, demo=parts.demo, allowances=(avatars.UPLOADS,))
-    for room in (webhooks, sessions, api, avatars, photos_out, events, cron, ops, pages):
+    rooms = (
+        webhooks,
+        sessions,
+        leaving,
+        policy,
+        api,
+        avatars,
+        photos_out,
+        events,
+        cron,
+        ops,
+        pages,
+    )
+    for room in rooms:
         app.include_router(room.router)
     for path, mounted in parts.mounts.items():
         app.mount(path, mounted)

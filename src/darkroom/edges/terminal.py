@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from darkroom.config import Settings, SettingsError, read_settings
 from darkroom.core.audit import Report
+from darkroom.core.requests import UserLeftError
 from darkroom.db.database import Database, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
@@ -101,6 +102,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(main())
     except RequestRefusedError as error:
         fail(f"{error.message} ({error.code})")
+    except UserLeftError:
+        fail("this customer asked to be forgotten")
     except DatabaseUnavailableError:
         fail("the database does not answer")
     except asyncio.CancelledError:

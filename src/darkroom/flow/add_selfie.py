@@ -1,13 +1,14 @@
 """Selfies come in: looked at, stored, remembered.
 
-The bytes first, then the row: a crash leaves an unused object, and the same file again is the same selfie.
+The bytes first, then the row: a crash leaves an unused object, and the same file again is the same selfie. An
+object that is being erased is nobody's: its bytes, sent again, get another key (`find_generation`).
 """
 
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from darkroom.core.jobs import REFERENCES_MAX
@@ -17,20 +18,23 @@ from darkroom.core.selfies import (
     KeptSelfie,
     NewSelfie,
     count_upload,
+    find_generation,
     find_locale,
     find_owner,
     find_selfie_by_upload,
     keep_selfie,
 )
-from darkroom.db.database import Connection
+from darkroom.db.database import Connection, RowBusyError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.selfie_messages import SELFIE_LIMIT, Remark, message_of, remarks_of
 from darkroom.kit.checkpoint import checkpoint
-from darkroom.ports.intake import RefusalCode
+from darkroom.ports.intake import RefusalCode, Selfie
 
 SELFIES_MAX: Final = REFERENCES_MAX
 """An avatar keeps no more than a set is made from."""
+PUTS_MAX: Final = 3
+"""Keys tried for one file: each but the first means that an eraser took the one before, within seconds."""
 LIKE_BITS: Final = 6
 """Of 64: a resaved, resized or slightly cropped picture differs in fewer, another pose in more."""
 
@@ -49,6 +53,18 @@ class Upload:
     sha256: str
     read: Callable[[], bytes]
     refusal: RefusalCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A good selfie, its bytes, and the row it may become."""
+
+    selfie: Selfie
+    row: NewSelfie
+
+
+Seen = _Stored | KeptSelfie | RefusalCode
+"""What a look at one file gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +101,7 @@ async def add_selfies(
     await _refuse_too_many(darkroom, user_id)
     async with receive() as uploads:
         seen = await _all_of([_look(darkroom, avatar_id, upload) for upload in uploads])
-
-    async def keep(tx: Connection) -> list[KeptSelfie | str]:
-        return await _keep(darkroom, tx, user_id, avatar_id, seen)
-
-    async def read_back(tx: Connection) -> None:
-        """Nothing to look for: keeping twice finds what the first time kept."""
-        del tx
-
-    kept = await darkroom.database.settle(keep, read_back=read_back)
+    kept = await _keep_all(darkroom, user_id, avatar_id, seen)
     await checkpoint("selfie.after_commit")
     outcomes = [
         _outcome(upload, result, locale) for upload, result in zip(uploads, kept, strict=True)
@@ -146,9 +154,7 @@ class _InHand(AbstractAsyncContextManager[Sequence[Upload]]):
         return None
 
 
-async def _all_of(
-    looks: Sequence[Awaitable[NewSelfie | KeptSelfie | RefusalCode]],
-) -> list[NewSelfie | KeptSelfie | RefusalCode]:
+async def _all_of(looks: Sequence[Awaitable[Seen]]) -> list[Seen]:
     """All results in order; the first error ends the others and is raised as it is."""
     tasks = [asyncio.ensure_future(look) for look in looks]
     try:
@@ -159,9 +165,7 @@ async def _all_of(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _look(
-    darkroom: Darkroom, avatar_id: int, upload: Upload
-) -> NewSelfie | KeptSelfie | RefusalCode:
+async def _look(darkroom: Darkroom, avatar_id: int, upload: Upload) -> Seen:
     if upload.refusal is not None:
         return upload.refusal
     async with darkroom.database.connection() as tx:
@@ -171,14 +175,9 @@ async def _look(
     selfie = await darkroom.intake.look(upload.read)
     if isinstance(selfie, RefusalCode):
         return selfie
-    sha256 = hashlib.sha256(selfie.data).hexdigest()
-    key = f"references/{avatar_id}/{sha256}.{selfie.extension}"
-    await checkpoint("selfie.before_put")
-    await darkroom.store.put_once(key, selfie.data, selfie.content_type)
-    await checkpoint("selfie.stored")
-    return NewSelfie(
-        object_key=key,
-        sha256=sha256,
+    row = NewSelfie(
+        object_key="",
+        sha256=hashlib.sha256(selfie.data).hexdigest(),
         upload_sha256=upload.sha256,
         size_bytes=len(selfie.data),
         content_type=selfie.content_type,
@@ -191,23 +190,75 @@ async def _look(
             **asdict(selfie.measures),
         },
     )
+    return await _put(darkroom, avatar_id, _Stored(selfie, row))
+
+
+async def _put(darkroom: Darkroom, avatar_id: int, stored: _Stored) -> _Stored:
+    """Store the bytes under the key that is nobody's but theirs now. Raises RequestRefusedError 404."""
+    async with darkroom.database.connection() as tx:
+        key = await _key_of(tx, avatar_id, stored)
+    await checkpoint("selfie.before_put")
+    await darkroom.store.put_once(key, stored.selfie.data, stored.selfie.content_type)
+    await checkpoint("selfie.stored")
+    return replace(stored, row=replace(stored.row, object_key=key))
+
+
+async def _key_of(tx: Connection, avatar_id: int, stored: _Stored) -> str:
+    generation = await find_generation(tx, avatar_id=avatar_id, sha256=stored.row.sha256)
+    if generation is None:
+        raise not_found("avatar")  # deleted while its files were looked at
+    name = stored.row.sha256 if generation == 0 else f"{stored.row.sha256}-{generation}"
+    return f"references/{avatar_id}/{name}.{stored.selfie.extension}"
+
+
+async def _keep_all(
+    darkroom: Darkroom, user_id: int, avatar_id: int, seen: Sequence[Seen]
+) -> list[KeptSelfie | str]:
+    """Keep what can be kept, in one transaction, with no key among it that an eraser has taken."""
+
+    async def keep(tx: Connection) -> list[KeptSelfie | str] | None:
+        return await _keep(darkroom, tx, user_id, avatar_id, seen)
+
+    async def read_back(tx: Connection) -> None:
+        """Nothing to look for: keeping twice finds what the first time kept."""
+        del tx
+
+    for _ in range(PUTS_MAX):
+        kept = await darkroom.database.settle(keep, read_back=read_back)
+        if kept is not None:
+            return kept
+        seen = [
+            await _put_elsewhere(darkroom, avatar_id, one) if isinstance(one, _Stored) else one
+            for one in seen
+        ]
+    raise RowBusyError
+
+
+async def _put_elsewhere(darkroom: Darkroom, avatar_id: int, stored: _Stored) -> _Stored:
+    """Where an eraser has taken the key, take back what may have been put after it, and put again."""
+    async with darkroom.database.connection() as tx:
+        key = await _key_of(tx, avatar_id, stored)
+    if key == stored.row.object_key:
+        return stored
+    await darkroom.store.delete(stored.row.object_key)
+    return await _put(darkroom, avatar_id, stored)
 
 
 async def _keep(
-    darkroom: Darkroom,
-    tx: Connection,
-    user_id: int,
-    avatar_id: int,
-    seen: Sequence[NewSelfie | KeptSelfie | RefusalCode],
-) -> list[KeptSelfie | str]:
+    darkroom: Darkroom, tx: Connection, user_id: int, avatar_id: int, seen: Sequence[Seen]
+) -> list[KeptSelfie | str] | None:
+    """None, and nothing kept: a key was taken by an eraser, whose mark is set behind the same lock."""
     await lock_user(tx, user_id, lock_timeout_ms=darkroom.limits.lock_timeout_ms)
     if not await owns_avatar(tx, user_id=user_id, avatar_id=avatar_id):
         raise not_found("avatar")  # deleted while its files were looked at
+    stored = [one for one in seen if isinstance(one, _Stored)]
+    if any([await _key_of(tx, avatar_id, one) != one.row.object_key for one in stored]):
+        return None
     results: list[KeptSelfie | str] = []
     for one in seen:
-        if isinstance(one, NewSelfie):
+        if isinstance(one, _Stored):
             kept = await keep_selfie(
-                tx, avatar_id=avatar_id, selfie=one, most=SELFIES_MAX, like_bits=LIKE_BITS
+                tx, avatar_id=avatar_id, selfie=one.row, most=SELFIES_MAX, like_bits=LIKE_BITS
             )
             results.append(SELFIE_LIMIT if kept is None else kept)
         else:

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from darkroom.core.catalog import Policy
 from darkroom.ports.money import Money
 
 _REASONS: Final[dict[str, tuple[str, str]]] = {
@@ -161,3 +162,36 @@ def selfies_deleted_text(*, count: int, days: int) -> Text:
         f"After {days} days your uploaded selfies were deleted ({count}). "
         "Your finished photos stay in the gallery.",
     )
+
+
+def policy_text(policy: Policy, *, selfie_days: int) -> Text:
+    """What a buyer is promised, before they pay."""
+    minutes = -(-policy.job_deadline_seconds // 60)
+    late, part = policy.late_money == "refund", policy.without_partial == "grant"
+    below = policy.whole_price_below_percent
+    remind, refund = policy.unused_remind_days, policy.unused_refund_days
+    ru = [
+        f"Съёмка готова не позже чем через {minutes} мин. после начала.",
+        "За фотографии, которые не получились, деньги возвращаются сами.",
+        f"Если получилось меньше {below} % фотографий, возвращается вся сумма, а готовые остаются вам.",
+        "Если способ оплаты не позволяет вернуть часть суммы, "
+        + ("недостающее делаем ещё раз бесплатно." if part else "возвращается вся сумма."),
+        f"О неиспользованной оплате напомним через {remind} дн., а через {refund} дн. вернём её сами.",
+        "Если оплата пришла, когда заказ уже закрыт, "
+        + ("она возвращается." if late else "заказ всё равно начинается."),
+        f"Исходные фотографии удаляются через {selfie_days} дн. после загрузки, и мы об этом сообщаем.",
+        "Все свои данные можно удалить в любой момент.",
+    ]
+    en = [
+        f"A set is ready within {minutes} minutes of its start.",
+        "Money for photos that could not be made goes back by itself.",
+        f"If fewer than {below} % of them could be made, the whole price goes back; those ready stay yours.",
+        "Where the way you paid allows no part to go back, "
+        + ("what is missing is made again for free." if part else "the whole price goes back."),
+        f"We remind you of an unused payment after {remind} days; after {refund} it goes back by itself.",
+        "A payment that comes when its order is closed already "
+        + ("goes back." if late else "starts the order all the same."),
+        f"Your selfies are deleted {selfie_days} days after the upload, and we tell you when it is done.",
+        "You can have all your data deleted at any time.",
+    ]
+    return Text(" ".join(ru), " ".join(en))

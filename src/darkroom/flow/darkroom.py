@@ -26,6 +26,7 @@ class Darkroom:
         payments: ways to pay by name.
         intake: opens customers' files.
         max_generation_attempts: attempts of one photo that may cost the provider's money.
+        selfie_days: after so many days a selfie is deleted.
         chat_enabled: whether stored photos also get a row for the chat.
         base_url: how the outside reaches us, for callbacks and returns.
     """
@@ -43,6 +44,7 @@ class Darkroom:
     links: PhotoLinks
     limits: Limits
     max_generation_attempts: int
+    selfie_days: int
     chat_enabled: bool
     base_url: str
 

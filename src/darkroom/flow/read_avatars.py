@@ -1,6 +1,7 @@
 """What an owner sees of avatars and selfies. Somebody else's is not found, like one that never was."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from darkroom.core.avatars import AvatarView, list_avatars
 from darkroom.core.selfies import SelfieView, find_locale, list_selfies
@@ -12,10 +13,11 @@ from darkroom.ports.storage import ObjectMissingError
 
 @dataclass(frozen=True, slots=True)
 class RemarkedSelfie:
-    """A selfie with its warnings in its owner's language."""
+    """A selfie with its warnings in its owner's language, and when its days are over."""
 
     selfie: SelfieView
     warnings: tuple[Remark, ...]
+    deletes_at: datetime
 
 
 async def read_avatars(darkroom: Darkroom, *, user_id: int) -> list[AvatarView]:
@@ -31,7 +33,13 @@ async def read_selfies(darkroom: Darkroom, *, user_id: int, avatar_id: int) -> l
         if locale is None:
             raise not_found("avatar")
         selfies = await list_selfies(tx, user_id=user_id, avatar_id=avatar_id)
-    return [RemarkedSelfie(selfie, remarks_of(selfie.verdict, locale)) for selfie in selfies]
+    stays = timedelta(days=darkroom.selfie_days)
+    return [
+        RemarkedSelfie(
+            selfie, remarks_of(selfie.verdict, locale), deletes_at=selfie.created_at + stays
+        )
+        for selfie in selfies
+    ]
 
 
 async def read_selfie_image(

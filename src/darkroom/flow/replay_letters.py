@@ -34,7 +34,7 @@ async def read_dead_letters(darkroom: Darkroom) -> list[DeadLetter]:
 async def replay_letters(
     darkroom: Darkroom, letter_id: int | None, *, provider: str | None
 ) -> Replays:
-    """Replay one letter, or all of them. Never a photo whose money is going back: those are kept.
+    """Replay one letter, or all of them. Some are kept: their money, selfies, or customers are gone.
 
     Each letter is a transaction of its own; a crash leaves the rest as they were.
 

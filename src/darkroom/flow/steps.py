@@ -7,7 +7,10 @@ from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.ask_refunds import ask_unknown_refunds
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.delete_selfies import delete_selfies
+from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.finish_jobs import finish_due_jobs
+from darkroom.flow.forget_me import forget_leavers
 from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
@@ -50,5 +53,8 @@ HOUSE_STEPS: Final = (
     Step("unused", return_unused_money, 1, 60),
     Step("sweep", sweep, 1, 60),
     Step("reconcile", reconcile_today, 1, 600),
+    Step("selfies", delete_selfies, 1, 60),
+    Step("forget", forget_leavers, 1, 60),
+    Step("erase", erase_pictures, 1, 60),
 )
-"""What finds what was lost, and forgets what is old."""
+"""What finds what was lost, forgets what is old, and lets go who leaves."""

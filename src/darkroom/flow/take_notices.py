@@ -171,8 +171,9 @@ async def _apply_fact(
 async def _use_new_money(
     darkroom: Darkroom, tx: Connection, payment: PaymentOrder
 ) -> tuple[str, StartedJob | None]:
-    """The order starts; where its policy says so, money that came after its end goes back."""
-    if payment.status in ("canceled", "expired") and payment.late_money == "refund":
+    """The order starts; money of a customer who left goes back, and late money where its policy says so."""
+    is_late = payment.status in ("canceled", "expired") and payment.late_money == "refund"
+    if payment.payer_left or is_late:
         await request_unused(tx, payment.id, reason="late")
         log.warning("money came late and goes back", payment_id=payment.id)
         return "paid_late_goes_back", None

@@ -50,5 +50,12 @@ class ObjectStore(Protocol):
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove the object if it is there. Raises StorageUnavailableError."""
+        """Remove the object if it is there. When it returns, no crash brings it back.
+
+        Raises StorageUnavailableError: it may be gone; deleting again is harmless.
+        """
+        ...
+
+    async def list_keys(self, folder: str) -> list[str]:
+        """The keys of all objects under `folder/`. Raises StorageUnavailableError."""
         ...

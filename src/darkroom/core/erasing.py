@@ -1,0 +1,140 @@
+"""Pictures that go for good: a tombstone, then the mark that their bytes are being deleted, then that they are.
+
+From the mark on a row never lives again (a constraint says so), and no other row has its key: whoever deletes
+the bytes of a marked row deletes nobody else's, however often and however late. Marks on selfies are made
+behind the user's lock, like every start of a set and every replay: none can begin with a selfie that goes.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, LiteralString
+
+from psycopg.rows import class_row, scalar_row
+
+from darkroom.db.database import Connection
+
+_IDLE: Final[LiteralString] = """
+NOT EXISTS (SELECT FROM generation_jobs j
+            WHERE j.avatar_id = r.avatar_id AND j.status IN ('pending', 'processing')
+              AND r.id = ANY(j.reference_ids))
+"""
+"""No set that is being made uses the selfie."""
+
+_OLD: Final[LiteralString] = (
+    """
+r.deleted_at IS NULL AND a.deleted_at IS NULL
+AND r.created_at <= (SELECT darkroom_now()) - make_interval(days => %(days)s)
+AND NOT EXISTS (SELECT FROM payments p
+                WHERE p.user_id = a.user_id AND p.order_avatar_id = a.id
+                  AND p.status = 'succeeded' AND NOT p.generation_consumed)
+AND """
+    + _IDLE
+)
+"""Its days are over, and nothing that is paid for waits for it."""
+
+_BURIED: Final[LiteralString] = (
+    """
+(r.deleted_at IS NOT NULL OR a.deleted_at IS NOT NULL) AND r.erasing_at IS NULL
+AND """
+    + _IDLE
+)
+"""Its customer deleted it, or its avatar."""
+
+
+async def list_owners_of_old_selfies(tx: Connection, *, days: int, limit: int) -> list[int]:
+    """Users who have live selfies whose days are over."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT a.user_id FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id WHERE "
+            + _OLD
+            + " GROUP BY a.user_id ORDER BY min(r.created_at), a.user_id LIMIT %(limit)s",
+            {"days": days, "limit": limit},
+        )
+        return [int(user_id) for user_id in await cursor.fetchall()]
+
+
+async def bury_old_selfies(tx: Connection, *, user_id: int, days: int) -> list[int]:
+    """Take a user's selfies whose days are over away from everybody, for good, behind the user's lock."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "UPDATE reference_photos r SET deleted_at = darkroom_now(), erasing_at = darkroom_now() "
+            "FROM avatars a WHERE a.id = r.avatar_id AND a.user_id = %(user_id)s AND "
+            + _OLD
+            + " RETURNING r.id",
+            {"days": days, "user_id": user_id},
+        )
+        return sorted(int(selfie_id) for selfie_id in await cursor.fetchall())
+
+
+async def list_owners_of_buried_selfies(tx: Connection, *, limit: int) -> list[int]:
+    """Users who have deleted selfies, or avatars with some, that no set needs any more."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT a.user_id FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id WHERE "
+            + _BURIED
+            + " GROUP BY a.user_id ORDER BY min(r.id) LIMIT %(limit)s",
+            {"limit": limit},
+        )
+        return [int(user_id) for user_id in await cursor.fetchall()]
+
+
+async def begin_erasing_selfies(tx: Connection, user_id: int) -> int:
+    """Mark the deleted selfies of a user that no set needs. Call it behind the user's lock."""
+    marked = await tx.execute(
+        "UPDATE reference_photos r SET deleted_at = coalesce(r.deleted_at, darkroom_now()), "
+        "erasing_at = darkroom_now() "
+        "FROM avatars a WHERE a.id = r.avatar_id AND a.user_id = %(user_id)s AND " + _BURIED,
+        {"user_id": user_id},
+    )
+    return marked.rowcount
+
+
+PictureKind = Literal["selfie", "photo", "late"]
+
+
+@dataclass(frozen=True, slots=True)
+class Erasable:
+    """A marked row, and the keys of its objects."""
+
+    kind: PictureKind
+    id: int
+    keys: list[str]
+
+
+async def list_erasable(tx: Connection, *, limit: int) -> list[Erasable]:
+    """Some marked rows whose bytes may still be there."""
+    async with tx.cursor(row_factory=class_row(Erasable)) as cursor:
+        await cursor.execute(
+            """
+            SELECT * FROM (
+                SELECT 'selfie' AS kind, id, ARRAY[object_key] AS keys FROM reference_photos
+                WHERE deleted_at IS NOT NULL AND erasing_at IS NOT NULL AND erased_at IS NULL
+                UNION ALL
+                SELECT 'photo', id, array_remove(ARRAY[object_key, thumbnail_key], NULL)
+                FROM generated_photos WHERE erasing_at IS NOT NULL AND erased_at IS NULL
+                UNION ALL
+                SELECT 'late', id, ARRAY[object_key] FROM late_photos
+                WHERE erasing_at IS NOT NULL AND erased_at IS NULL
+            ) marked
+            -- In any order: one that the store will not delete cannot stop those behind it.
+            ORDER BY random() LIMIT %s
+            """,
+            [limit],
+        )
+        return await cursor.fetchall()
+
+
+_MARK_ERASED: Final[dict[PictureKind, LiteralString]] = {
+    # What was measured of a face goes with the face. The hash stays until its customer is forgotten: the next
+    # upload of the same file must not get the same key.
+    "selfie": "UPDATE reference_photos SET erased_at = darkroom_now(), upload_sha256 = NULL, dhash = NULL, "
+    "verdict = '{}' WHERE id = %s AND erasing_at IS NOT NULL AND erased_at IS NULL",
+    "photo": "UPDATE generated_photos SET erased_at = darkroom_now() "
+    "WHERE id = %s AND erasing_at IS NOT NULL AND erased_at IS NULL",
+    "late": "UPDATE late_photos SET erased_at = darkroom_now() "
+    "WHERE id = %s AND erasing_at IS NOT NULL AND erased_at IS NULL",
+}
+
+
+async def mark_erased(tx: Connection, picture: Erasable) -> None:
+    """Say that the bytes of a marked row are gone: a fact, written once, by whoever deleted them."""
+    await tx.execute(_MARK_ERASED[picture.kind], [picture.id])
