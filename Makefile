@@ -45,6 +45,10 @@ SEED ?= $(shell date +%j)
 torture: $(VENV)/.installed ## three minutes in which everything dies, and the count after it (SEED=7)
 	@$(BIN)/darkroom torture --seed $(SEED) --orders 200 --minutes 3 --workers 4
 
+.PHONY: money
+money: $(VENV)/.installed ## 500 orders, a third of their photos fails, the bank at its worst, everything dies (SEED=7)
+	@$(BIN)/darkroom torture --seed $(SEED) --orders 500 --minutes 5 --workers 4 --photos-failed 30
+
 .PHONY: soak
 soak: $(VENV)/.installed-dev ## an hour or two: every proof, larger; then ten minutes of torture (SEED=7)
 	@CRASH_VISITS=4 MODEL_EXAMPLES=400 MATRIX=full $(BIN)/python -m pytest -n 2 --dist worksteal tests/crash tests/promises

@@ -182,7 +182,8 @@ async def _unsettled_refund(shop: Shop, customer: Customer) -> None:
 
     shop.provider.on_create = refuse
     await _running_set(shop, customer)
-    await shop.drain()
+    for step in ("submit", "finish"):
+        await shop.step(step)
     assert await shop.value("SELECT status FROM refunds") == "requested"
 
 

@@ -25,6 +25,7 @@ from darkroom.db.database import Database
 from darkroom.flow import send_refunds
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.pay_back import read_open_refunds
+from darkroom.flow.reconcile import Look, reconcile
 from darkroom.ports.generation import Again, BadResultError, FailedThere, GenerationRequest
 from darkroom.ports.pictures import Thumbnail
 from darkroom.twin.bank import SandboxBank
@@ -181,6 +182,11 @@ async def test_every_kopek_is_back_or_with_a_person_and_none_twice(
         counted = Counter(row["answer"] for row in answers)
         assert counted["no_answer"] > 0.1 * counted["done"], "the bank was at its worst"
         assert (await run_audit(day.shop.database)).clean
+        looked = await reconcile(day.shop.darkroom, "sandbox", Look(grace_seconds=0))
+        assert looked.clean, looked
+        assert looked.lines == ORDERS + len(
+            day.bank.books.rows("SELECT id FROM refunds WHERE status = 'done'")
+        )
         told = (
             f"{ORDERS} orders, {len(answers)} refund calls, {counted['no_answer']} answers lost, "
             f"{refused} refused for good: settled or with a person, nothing twice"

@@ -71,12 +71,14 @@ class Verdict:
     Attributes:
         returned_minor: money that is back at its customers, by the bank's books.
         with_a_person: refunds that the bank refused for good: owed, and on a person's list.
+        lines_reconciled: lines of the bank's own list that were held against ours.
     """
 
     photos: int = 0
     paid_back: int = 0
     returned_minor: int = 0
     with_a_person: int = 0
+    lines_reconciled: int = 0
     lost: list[str] = field(default_factory=list[str])
     doubled: list[str] = field(default_factory=list[str])
     unexplained: list[str] = field(default_factory=list[str])

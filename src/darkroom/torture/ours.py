@@ -18,6 +18,7 @@ from darkroom.db.migrate import migrate
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.place_dev_order import place_dev_order
 from darkroom.flow.prepare import prepare
+from darkroom.flow.reconcile import Look, reconcile
 from darkroom.ports.intake import RefusalCode, Selfie
 from darkroom.torture.design import Held, Sold, Standing, Surroundings, Verdict
 from darkroom.torture.plan import Plan
@@ -153,6 +154,8 @@ class Ours:
                 )
             rows = await _rows(database, PAYMENTS)
             _judge_payments(verdict, {row["id"]: row for row in rows}, sold)
+            if places.bank_secret:
+                await self._reconcile(verdict, places)
             await _judge_bytes(verdict, database, places)
             known = {
                 str(row["token"])
@@ -166,6 +169,19 @@ class Ours:
             elif times > 1:
                 verdict.doubled.append(f"{times} provider tasks for the one attempt {token}")
         return verdict
+
+    async def _reconcile(self, verdict: Verdict, places: Surroundings) -> None:
+        """`darkroom reconcile`, as an operator would run it after such a day."""
+        settings = IsolatedSettings.model_validate(self._settings(places, places.calm_dsn))
+        async with open_darkroom(settings) as darkroom:
+            looked = await reconcile(darkroom, "sandbox", Look(days=1, grace_seconds=0))
+        if looked.failure is not None:
+            verdict.unexplained.append(f"reconcile: {looked.failure}")
+        verdict.unexplained += [
+            f"reconcile: {one.kind} {one.subject}: ours {one.ours_minor}, theirs {one.theirs_minor}"
+            for one in looked.differences
+        ]
+        verdict.lines_reconciled = looked.lines
 
 
 class _OneLook:

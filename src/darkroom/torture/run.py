@@ -224,32 +224,13 @@ async def _town(folder: Path, plan: Plan) -> AsyncGenerator[_Town]:
     async with AsyncExitStack() as stack:
         calm_dsn = await asyncio.to_thread(database.start)
         stack.callback(database.stop)
-        provider = await stack.enter_async_context(
-            kie_twin(
-                Habits(
-                    creates_limit=None,
-                    seconds_to_finish=GENERATION_SECONDS,
-                    credits_left=10**9,
-                    fault_rate=0 if plan.bad_day.is_calm else PROVIDER_FAULT_RATE,
-                    failed_share=plan.bad_day.photos_failed_share,
-                    seed=plan.seed,
-                    chaos=PROVIDER_CHAOS,
-                )
-            )
-        )
+        provider = await stack.enter_async_context(kie_twin(_provider_habits(plan)))
         bank_secret = secrets.token_hex(16)
         bank = SandboxBank(
             secret=bank_secret,
             file=folder / "bank.sqlite",
             public_url="http://127.0.0.1/bank",
-            habits=BankHabits(
-                seed=plan.seed,
-                silent_share=plan.bad_day.refunds_silent_share,
-                refused_share=plan.bad_day.refunds_refused_share,
-                busy_share=BANK_BUSY_SHARE,
-                slow_share=BANK_SLOW_SHARE,
-                untold_share=BANK_UNTOLD_SHARE,
-            ),
+            habits=_bank_habits(plan),
         )
         await stack.enter_async_context(bank.running())
         bank_url = await stack.enter_async_context(loopback(bank.app))
@@ -283,3 +264,26 @@ async def _town(folder: Path, plan: Plan) -> AsyncGenerator[_Town]:
             queue_key=f"sig_{secrets.token_hex(14)}",
         )
         yield _Town(places, database, provider, bank, networks)
+
+
+def _provider_habits(plan: Plan) -> Habits:
+    return Habits(
+        creates_limit=None,
+        seconds_to_finish=GENERATION_SECONDS,
+        credits_left=10**9,
+        fault_rate=0 if plan.bad_day.is_calm else PROVIDER_FAULT_RATE,
+        failed_share=plan.bad_day.photos_failed_share,
+        seed=plan.seed,
+        chaos=PROVIDER_CHAOS,
+    )
+
+
+def _bank_habits(plan: Plan) -> BankHabits:
+    return BankHabits(
+        seed=plan.seed,
+        silent_share=plan.bad_day.refunds_silent_share,
+        refused_share=plan.bad_day.refunds_refused_share,
+        busy_share=BANK_BUSY_SHARE,
+        slow_share=BANK_SLOW_SHARE,
+        untold_share=BANK_UNTOLD_SHARE,
+    )

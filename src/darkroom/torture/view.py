@@ -114,7 +114,7 @@ def show_verdict(console: Console, verdict: Verdict, *, orders: int, faults: int
     if verdict.returned_minor or verdict.with_a_person:
         console.print(
             f"money back {verdict.returned_minor / 100:.2f} RUB by the bank's own books · refused for good "
-            f"and with a person {verdict.with_a_person}",
+            f"and with a person {verdict.with_a_person} · lines reconciled {verdict.lines_reconciled}",
             soft_wrap=True,
         )
     colour = "green" if verdict.clean else "red"
