@@ -9,6 +9,7 @@ import pytest
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.pay_back import GoodwillRequest, pay_back
+from darkroom.flow.replay_letters import replay_letters
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.ports.generation import Again, FailedThere, GenerationRequest, Working
@@ -394,6 +395,17 @@ async def test_by_policy_what_is_missing_is_made_again_for_free(shop: Shop) -> N
     jobs = await shop.rows("SELECT status, total_photos FROM generation_jobs ORDER BY id")
     assert [tuple(job.values()) for job in jobs] == [("partial", 7), ("completed", 2)]
     assert await payment_status(shop, payment_id) == "succeeded"
+
+
+async def test_what_is_made_again_for_free_is_not_replayed_besides(shop: Shop) -> None:
+    """The set would settle a second time, and be compensated a second time: a constraint would hold it open."""
+    await _sold_for_stars(shop)
+    shop.provider.on_ask = None
+    replays = await replay_letters(shop.darkroom, None, provider=None)
+    assert replays.replayed == 0
+    await shop.drain()
+    statuses = await shop.rows("SELECT status FROM generation_jobs ORDER BY id")
+    assert [row["status"] for row in statuses] == ["partial", "completed"]
 
 
 async def test_what_could_not_be_made_again_either_brings_the_whole_price_back(shop: Shop) -> None:

@@ -14,8 +14,12 @@ AND NOT EXISTS (
     SELECT FROM generation_jobs g JOIN users u ON u.id = g.user_id
     WHERE g.id = d.job_id AND (u.forget_at IS NOT NULL OR EXISTS (
         SELECT FROM reference_photos r WHERE r.id = ANY(g.reference_ids) AND r.erasing_at IS NOT NULL)))
+AND NOT EXISTS (
+    SELECT FROM generation_jobs g JOIN payments again ON again.compensates = g.payment_id
+    WHERE g.id = d.job_id)
 """
-"""Its money stays, its customer does, and the selfies that it would be made from are all there."""
+"""Its money stays, its customer does, the selfies that it would be made from are all there, and it is not made
+again for free by another set."""
 
 
 @dataclass(frozen=True, slots=True)
