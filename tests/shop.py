@@ -26,7 +26,7 @@ from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.photo_links import PhotoLinks
 from darkroom.flow.receive import receive_payment_notice
 from darkroom.flow.start_generation import GenerateRequest, start_generation
-from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS
+from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.intake import Intake
 from tests.scripted import ScriptedBank, ScriptedIntake, ScriptedProvider, picture_of
@@ -170,7 +170,10 @@ class Shop:
 
     async def round(self) -> int:
         """One round of every step, in order. Returns how many rows were worked on."""
-        return sum([await step.run(self.darkroom) for step in (*WORK_STEPS, *HOUSE_STEPS)])
+        return await self._run((*WORK_STEPS, *HOUSE_STEPS))
+
+    async def _run(self, steps: Sequence[Step]) -> int:
+        return sum([await step.run(self.darkroom) for step in steps])
 
     async def step(self, name: str) -> None:
         """One step, until it finds nothing more."""
@@ -184,7 +187,8 @@ class Shop:
         A longer stride takes many rows, whose times have drifted apart, in fewer rounds.
         """
         for _ in range(ROUNDS_MAX):
-            if await self.round():
+            # The house waits until the work is done: it has seven steps, and nearly always nothing to do.
+            if await self._run(WORK_STEPS) or await self._run(HOUSE_STEPS):
                 continue
             wait_seconds = await self.value(NEXT_DUE)
             if wait_seconds is None:
