@@ -80,7 +80,7 @@ def _say(refund: RefundView) -> None:
 
 
 def _table(found: list[RefundView]) -> Table:
-    table = Table("refund", "payment", "owed", "status", "why", "calls", "last word")
+    table = Table("refund", "payment", "owed", "status", "why", "calls", "last word", box=None)
     for refund in found:
         owed = Money(refund.amount_minor - refund.settled_minor, refund.currency)
         table.add_row(

@@ -62,7 +62,7 @@ SECTIONS: Final = (
             "photo": "photo",
             "status": "status",
             "share": "share_minor",
-            "given back": "returned_minor",
+            "goes back": "returned_minor",
             "provider": "provider",
             "since": "status_since",
             "last error": "last_error",
