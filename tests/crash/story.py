@@ -75,8 +75,8 @@ from tests.scripted import picture_of
 from tests.shop import Customer, Shop
 
 SPARE = "SELECT max(id) FROM avatars WHERE name = 'Spare'"
-LARGER = 15
-"""Photos of the one larger set."""
+SMALL, LARGER = 3, 5
+"""Photos of a set, and of the one larger set: as few as have a first, a second and a third that differ."""
 
 
 def tell(world: World, crash: Crash) -> None:
@@ -85,6 +85,8 @@ def tell(world: World, crash: Crash) -> None:
     world.provider.on_create = unreliable.create
     world.provider.on_ask = unreliable.ask
     world.provider.on_fetch = unreliable.fetch
+    for tier, count in (("starter", SMALL), ("standard", LARGER)):
+        world.insist(_sized(tier, count))
     customer = world.insist(lambda shop: shop.customer())
     world.insist(lambda shop: shop.paid(customer))
     world.crash = crash
@@ -102,6 +104,15 @@ def tell(world: World, crash: Crash) -> None:
     _by_people(world, customer)
     _weeks_later(world)
     _leaving(world)
+
+
+def _sized(tier: str, count: int) -> Callable[[Shop], Awaitable[object]]:
+    async def size(shop: Shop) -> object:
+        return await shop.rows(
+            "UPDATE tiers SET photo_count = %s WHERE id = %s RETURNING id", count, tier
+        )
+
+    return size
 
 
 class _Unreliable:
@@ -380,7 +391,7 @@ def _unbound(world: World, customer: Customer, key: str) -> int:
 def _asked_back(world: World) -> None:
     """Unused money is asked back; the bank pays, and its answer is lost. Somebody at the bank helps, too."""
     customer = world.insist(lambda shop: shop.customer())
-    first, second = (_unbound(world, customer, key) for key in ("first", "second"))
+    first, second = (_unbound(world, customer, key) for key in ("asked-back", "given-back"))
     lost = ["lost"]
 
     async def unheard(call: RefundCall) -> RefundAnswer | None:

@@ -14,7 +14,7 @@ import pytest
 from darkroom.core.audit import run_audit
 from darkroom.flow import settle_unknown
 from tests.crash.places import Form, Place, places
-from tests.crash.story import LARGER, tell
+from tests.crash.story import LARGER, SMALL, tell
 from tests.crash.vanishing import Crash, World, world
 
 VISITS: Final = int(os.environ.get("CRASH_VISITS", "1"))
@@ -35,7 +35,7 @@ def _judge(told: World, place: Place | None) -> None:
     )
     assert unused == 0, "paid and nothing started"
     photos = insist(lambda shop: shop.value("SELECT count(*) FROM generated_photos"))
-    assert photos == 7 * 5 + LARGER - 1
+    assert photos == SMALL * 5 + LARGER - 1
     _judge_money(told)
     # One answer is lost by the story, one task fails there, one link is dead. A process that dies while it is
     # creating takes the answers of all its open calls with it: each may cost one more task. A lost connection

@@ -7,6 +7,7 @@ with those of a machine that died, and the next process begins with nothing of t
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,6 +23,9 @@ from tests.scripted import ScriptedBank, ScriptedProvider
 from tests.shop import Shop, open_shop
 
 T = TypeVar("T")
+TERMINATE_SECONDS: Final = 5
+"""A backend ends at its next look for interrupts."""
+CONNECTED: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
 STEP_SECONDS: Final = 60
 """A step of a story that takes longer hangs."""
 
@@ -171,11 +175,14 @@ class World:
         self._graves.append(self.process)
         name = conninfo_to_dict(self.dsn)["dbname"]
         with psycopg.connect(self._server, autocommit=True) as admin:
-            # 5 s: a backend ends at its next look for interrupts.
+            # All are told, and then waited for: asked to wait, the server looks at each only every 100 ms.
             admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-                [name],
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
             )
+            ends_at = time.monotonic() + TERMINATE_SECONDS
+            while admin.execute(CONNECTED, [name]).fetchone() != (0,):
+                assert time.monotonic() < ends_at, "a backend does not end"
+                time.sleep(0.002)
         self.process = Process(self)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from darkroom.core.refunds import claim_requested
 from darkroom.core.tasks import claim_pending, claim_queued, claim_storing
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.ask_payments import ask_silent_payments
+from darkroom.flow.ask_refunds import ask_unknown_refunds
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import request_of
 from darkroom.flow.finish_jobs import finish_due_jobs
@@ -281,7 +282,7 @@ async def _refused_there(stage: Stage, count: int) -> list[Case]:
 
     cases = await _failed(stage, count)
     with stage.bank_mood(refuse):
-        await stage.run(send_due_refunds)
+        await stage.run(send_due_refunds, ask_unknown_refunds)
     return cases
 
 

@@ -435,7 +435,9 @@ def test_twin_a_settlement_without_refund_lines_is_found(
 ) -> None:
     """The guard removed: the model must be able to fail."""
     broken = jobs.SETTLE_JOB.replace(
-        "WHERE t.share_minor > 0", "WHERE FALSE AND t.share_minor > 0", 1
+        "WHERE t.share_minor > t.returned_minor",
+        "WHERE FALSE AND t.share_minor > t.returned_minor",
+        1,
     )
     assert broken != jobs.SETTLE_JOB
     monkeypatch.setattr(jobs, "SETTLE_JOB", broken)

@@ -33,7 +33,8 @@ _SINCE: Final[dict[Kind, str]] = {
     "payment": "updated_at",
     "job": "created_at",
     "task": "status_since",
-    "refund": "updated_at",
+    # Since it is owed: sent, asked about and sent again it is still not back.
+    "refund": "open_since",
     "delivery": "updated_at",
 }
 """The column that tells since when a row has stood in its status."""
@@ -180,7 +181,11 @@ QUESTIONS: Final = (
         "coalesce(sum(s.amount_minor), 0) AS settled_minor "
         "FROM provider_refunds b LEFT JOIN refund_settlements s ON s.provider_refund_row_id = b.id "
         "LEFT JOIN refunds r ON r.id = s.refund_id GROUP BY b.id "
-        "HAVING coalesce(sum(s.amount_minor), 0) <> b.amount_minor OR bool_or(r.payment_id <> b.payment_id)",
+        # More than was paid is a loss, not a refund: explained when a person has said so.
+        "HAVING coalesce(sum(s.amount_minor), 0) + coalesce((SELECT max(d.theirs_minor - d.ours_minor) "
+        "FROM differences d WHERE d.kind = 'more_back_than_paid' AND d.payment_id = b.payment_id "
+        "AND d.subject = b.provider_refund_id AND d.closed_at IS NOT NULL), 0) <> b.amount_minor "
+        "OR bool_or(r.payment_id <> b.payment_id)",
     ),
     Question(
         "payment_says_what_went_back",
@@ -258,9 +263,10 @@ QUESTIONS: Final = (
     ),
     Question(
         "message_stuck",
-        "Never stuck: a message from outside is acted on within an hour.",
+        "Never stuck: a message from outside is acted on within an hour, or after the refund it waits for.",
         "SELECT id AS message_id, source, kind, attempts, last_error FROM inbox "
-        "WHERE processed_at IS NULL AND received_at < darkroom_now() - INTERVAL '1 hour'",
+        "WHERE processed_at IS NULL AND received_at < darkroom_now() - "
+        "CASE kind WHEN 'money_back' THEN INTERVAL '8 days' ELSE INTERVAL '1 hour' END",
     ),
 )
 

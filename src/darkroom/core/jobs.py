@@ -229,19 +229,23 @@ WITH tallied AS (
            count(*) FILTER (WHERE t.status = 'completed') AS delivered,
            count(*) FILTER (WHERE t.status = 'completed') * 100
                < policy.whole_price_below_percent * count(*) AS below,
-           p.provider = ANY(%(whole_only)s) AS whole_only, policy.without_partial
+           bool_or(t.status = 'failed' AND t.share_minor > t.returned_minor) AS is_owed,
+           p.provider = ANY(%(whole_only)s) AS whole_only,
+           -- Nothing is made again for somebody who has left.
+           CASE WHEN u.forget_at IS NULL THEN policy.without_partial ELSE 'whole' END AS without_partial
     FROM generation_jobs j
     JOIN payments p ON p.id = j.payment_id
     JOIN refund_policies policy ON policy.id = p.policy_id
+    JOIN users u ON u.id = p.user_id
     JOIN kie_tasks t ON t.job_id = j.id
     WHERE j.id = %(job_id)s
-    GROUP BY j.id, p.id, policy.id
+    GROUP BY j.id, p.id, policy.id, u.id
     HAVING bool_and(t.status IN ('completed', 'failed'))
 ), counted AS (
     -- Of a provider that pays back all or nothing, a part is the whole price, or is made again for free.
     SELECT tallied.*,
            below OR (whole_only AND delivered < total AND without_partial = 'whole') AS whole_price,
-           NOT below AND whole_only AND delivered < total AND without_partial = 'grant' AS again,
+           NOT below AND whole_only AND is_owed AND without_partial = 'grant' AS again,
            CASE WHEN below THEN 'below_threshold' WHEN whole_only THEN 'no_partial'
                 ELSE 'shortfall' END AS reason
     FROM tallied

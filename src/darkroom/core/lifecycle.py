@@ -162,15 +162,16 @@ STATUSES: Final = (
         "refund",
         "requested",
         "Written, with its lines, in the transaction that found the reason. Counts as owed from here. The "
-        "claim takes it out, one refund of a payment at a time.",
-        3 * DAY_SECONDS,
+        "claim takes it out, one refund of a payment at a time. Its stay, and that of the next two, is counted "
+        "from when it was owed: sent, asked about and sent again it is still not back.",
+        7 * DAY_SECONDS,
     ),
     Status(
         "refund",
         "sending",
         "A worker is calling the payment provider; a row in refund_attempts stands before the call. Left "
         "behind by a crash it becomes unknown when the lease ends.",
-        HOUR_SECONDS,
+        7 * DAY_SECONDS,
     ),
     Status(
         "refund",

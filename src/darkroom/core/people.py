@@ -17,7 +17,8 @@ async def ensure_user(tx: Connection, telegram_user_id: int, *, locale: str = "r
             return int(known)
         await cursor.execute(
             "INSERT INTO users (telegram_user_id, locale) VALUES (%s, %s) "
-            "ON CONFLICT (telegram_user_id) DO UPDATE SET telegram_user_id = EXCLUDED.telegram_user_id "
+            "ON CONFLICT (telegram_user_id) WHERE telegram_user_id IS NOT NULL "
+            "DO UPDATE SET telegram_user_id = EXCLUDED.telegram_user_id "
             "RETURNING id",
             [telegram_user_id, locale],
         )

@@ -24,6 +24,7 @@ class RefundClaim:
         called_age_seconds: since the last call, under any key; None: there was none.
         age_seconds: since it was written.
         last_answer: of the last call, if one was heard.
+        calls: how often the provider was told; `later_answers` of them were "not now".
     """
 
     id: int
@@ -43,6 +44,8 @@ class RefundClaim:
     called_age_seconds: float | None
     age_seconds: float
     last_answer: str | None
+    calls: int
+    later_answers: int
 
     @property
     def key(self) -> str:
@@ -72,7 +75,7 @@ WITH due AS (
         + """claim = r.claim + 1, attempts = r.attempts + 1,
         lease_until = darkroom_now() + make_interval(secs => %(lease)s),
         -- Behind the lease: one whose work breaks cannot stop those behind it.
-        due_at = darkroom_now() + make_interval(secs => %(lease)s), updated_at = darkroom_now()
+        due_at = darkroom_now() + make_interval(secs => %(lease)s)
     FROM due WHERE r.id = due.id
     RETURNING r.*
 )
@@ -91,7 +94,10 @@ SELECT r.id, r.claim, r.payment_id, p.provider, p.provider_payment_id,
         WHERE a.refund_id = r.id) AS called_age_seconds,
        extract(epoch FROM darkroom_now() - r.created_at)::FLOAT8 AS age_seconds,
        (SELECT a.answer FROM refund_attempts a
-        WHERE a.refund_id = r.id ORDER BY a.number DESC LIMIT 1) AS last_answer
+        WHERE a.refund_id = r.id ORDER BY a.number DESC LIMIT 1) AS last_answer,
+       (SELECT count(*) FROM refund_attempts a WHERE a.refund_id = r.id) AS calls,
+       (SELECT count(*) FROM refund_attempts a
+        WHERE a.refund_id = r.id AND a.answer = 'later') AS later_answers
 FROM r JOIN payments p ON p.id = r.payment_id JOIN users u ON u.id = p.user_id
 ORDER BY r.id
 """
@@ -199,7 +205,7 @@ async def ask_again_later(
     """Still unknown: give the lease back and ask after the pause."""
     moved = await tx.execute(
         "UPDATE refunds SET last_error = coalesce(%s, last_error), lease_until = NULL, "
-        "due_at = darkroom_now() + make_interval(secs => %s), updated_at = updated_at "
+        "due_at = darkroom_now() + make_interval(secs => %s) "
         "WHERE id = %s AND claim = %s AND status = 'unknown'",
         [error, pause_seconds, refund.id, refund.claim],
     )
@@ -220,10 +226,11 @@ async def move_to_requested(
     return moved.rowcount == 1
 
 
-async def fail_refund(tx: Connection, refund: RefundClaim, *, error: str) -> bool:
-    """Sending | unknown -> failed: a definite no. From here a person decides."""
+async def fail_refund(tx: Connection, refund: RefundClaim, *, error: str | None) -> bool:
+    """Sending | unknown -> failed: a definite no. A person decides. Without `error` the last one stays."""
     moved = await tx.execute(
-        "UPDATE refunds SET status = 'failed', failed_at = darkroom_now(), last_error = %s, "
+        "UPDATE refunds SET status = 'failed', failed_at = darkroom_now(), "
+        "last_error = coalesce(%s, last_error), "
         "lease_until = NULL, updated_at = darkroom_now() "
         "WHERE id = %s AND claim = %s AND status IN ('sending', 'unknown')",
         [error, refund.id, refund.claim],
@@ -231,11 +238,21 @@ async def fail_refund(tx: Connection, refund: RefundClaim, *, error: str) -> boo
     return moved.rowcount == 1
 
 
+async def read_due_minor(tx: Connection, refund_id: int) -> int:
+    """What of a refund has not gone back by now, as the transaction sees it."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT amount_minor - settled_minor FROM refunds WHERE id = %s", [refund_id]
+        )
+        return int(await cursor.fetchone() or 0)
+
+
 async def request_failed_again(tx: Connection, refund_id: int) -> bool:
     """Failed -> requested, the same row under a new key: a person asked. False: it is not failed."""
     moved = await tx.execute(
         "UPDATE refunds SET status = 'requested', failed_at = NULL, key_number = key_number + 1, "
-        "attempts = 0, due_at = darkroom_now(), updated_at = darkroom_now() "
+        "attempts = 0, due_at = darkroom_now(), open_since = darkroom_now(), "
+        "updated_at = darkroom_now() "
         "WHERE id = %s AND status = 'failed'",
         [refund_id],
     )

@@ -4,6 +4,7 @@ Every refund it made is a row, once; what each of them paid of ours is a row, on
 back outside settles what is owed anyway, and only the rest is a refund of its own.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
-from darkroom.core.differences import note_difference
+from darkroom.core.differences import DifferenceKind, note_difference
 from darkroom.core.refunds import request_goodwill, request_unused
 from darkroom.db.database import Connection
 from darkroom.ports.payments import RefundFact, RefundState
 
+ID_MAX: Final = 255
 _KEY: Final = re.compile(r"([1-9][0-9]{0,17})-([1-9][0-9]{0,8})")
 
 
@@ -73,12 +75,28 @@ async def apply_facts(
     books = _Books(tx, payment, idle_refund_id)
     # Ours first: what is left over afterwards was nobody's wish of ours.
     for fact in sorted(facts, key=lambda one: one.key is None):
-        if fact.state is RefundState.DONE and fact.amount.currency == payment.currency:
+        if fact.state is RefundState.DONE:
             await books.take_done(fact)
         elif fact.state is RefundState.REFUSED and fact.key is not None:
             await books.take_refused(fact.key)
     await _move_payment(tx, payment.id)
     return books.settled
+
+
+CALL_MAY_STILL_ARRIVE: Final = """
+EXISTS (SELECT FROM refund_attempts a
+        WHERE a.refund_id = r.id AND a.key = r.id || '-' || r.key_number
+          AND a.answer IS DISTINCT FROM 'refused' AND a.answer IS DISTINCT FROM 'later')
+"""
+"""The current key was sent and got no definite no: whatever the books say now, it may be on its way. Money that
+somebody gave back must not make another wish of it: both would arrive."""
+
+
+def _kept_id(provider_refund_id: str) -> str:
+    """An outside id in our column: itself, or its hash when it is too long."""
+    if 0 < len(provider_refund_id) <= ID_MAX:
+        return provider_refund_id
+    return "sha256:" + hashlib.sha256(provider_refund_id.encode()).hexdigest()
 
 
 SETTLE_REFUND: Final = """
@@ -124,6 +142,11 @@ class _Books:
 
     async def take_done(self, fact: RefundFact) -> None:
         """Money went back: it pays our refund of that key, then what waits, and the rest is a new one."""
+        if fact.amount.currency != self._payment.currency:
+            await self._note(fact, "refund_amount", ours_minor=0)
+            return
+        if fact.amount.amount_minor <= 0:
+            return  # nothing went back
         source_id = await self._write_down(fact)
         if source_id is None:
             return  # known, and all of it was used when it became known
@@ -137,17 +160,11 @@ class _Books:
             left -= await self._settle_by_a_new_one(fact, source_id, left)
         if left > 0:
             if await self._is_another_under_way():
-                raise RefundInFlightError
-            await note_difference(
-                self._tx,
-                provider=self._payment.provider,
-                kind="more_back_than_paid",
-                subject=fact.provider_refund_id,
-                payment_id=self._payment.id,
-                ours_minor=fact.amount.amount_minor - left,
-                theirs_minor=fact.amount.amount_minor,
-                currency=self._payment.currency,
-            )
+                raise RefundInFlightError(
+                    f"{left} minor units fit nowhere while another is under way"
+                )
+            ours = fact.amount.amount_minor - left
+            await self._note(fact, "more_back_than_paid", ours_minor=ours)
 
     async def take_refused(self, key: str) -> None:
         """Its books say no to a key whose outcome we do not know."""
@@ -163,6 +180,18 @@ class _Books:
         if failed is not None:
             self.settled.failed.append(failed)
 
+    async def _note(self, fact: RefundFact, kind: DifferenceKind, *, ours_minor: int) -> None:
+        await note_difference(
+            self._tx,
+            provider=self._payment.provider,
+            kind=kind,
+            subject=_kept_id(fact.provider_refund_id),
+            payment_id=self._payment.id,
+            ours_minor=ours_minor,
+            theirs_minor=fact.amount.amount_minor,
+            currency=fact.amount.currency[:8],
+        )
+
     async def _write_down(self, fact: RefundFact) -> int | None:
         async with self._tx.cursor(row_factory=scalar_row) as cursor:
             await cursor.execute(
@@ -172,7 +201,7 @@ class _Books:
                 "RETURNING id",
                 [
                     self._payment.id,
-                    fact.provider_refund_id,
+                    _kept_id(fact.provider_refund_id),
                     fact.amount.amount_minor,
                     fact.key,
                     fact.is_chargeback,
@@ -184,8 +213,10 @@ class _Books:
         """Refunds that wait for money and are certainly not under way at the provider, oldest first."""
         async with self._tx.cursor(row_factory=scalar_row) as cursor:
             await cursor.execute(
-                "SELECT id FROM refunds WHERE payment_id = %s AND settled_minor < amount_minor "
-                "AND (status IN ('requested', 'failed') OR id = %s) ORDER BY id",
+                "SELECT r.id FROM refunds r WHERE r.payment_id = %s AND r.settled_minor < r.amount_minor "
+                "AND (r.status = 'failed' OR r.id = %s OR (r.status = 'requested' AND NOT "
+                + CALL_MAY_STILL_ARRIVE
+                + ")) ORDER BY r.id",
                 [self._payment.id, self._idle_refund_id],
             )
             return await cursor.fetchall()
@@ -193,8 +224,9 @@ class _Books:
     async def _is_another_under_way(self) -> bool:
         async with self._tx.cursor(row_factory=scalar_row) as cursor:
             await cursor.execute(
-                "SELECT EXISTS (SELECT FROM refunds WHERE payment_id = %s "
-                "AND status IN ('sending', 'unknown') AND id IS DISTINCT FROM %s)",
+                "SELECT EXISTS (SELECT FROM refunds r WHERE r.payment_id = %s "
+                "AND r.id IS DISTINCT FROM %s AND (r.status IN ('sending', 'unknown') "
+                "OR (r.status = 'requested' AND " + CALL_MAY_STILL_ARRIVE + ")))",
                 [self._payment.id, self._idle_refund_id],
             )
             return bool(await cursor.fetchone())
@@ -260,7 +292,9 @@ async def settle_by_hand(tx: Connection, refund_id: int, *, note: str) -> int | 
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT payment_id FROM refunds WHERE id = %s AND status = 'failed'", [refund_id]
+            # Held: whoever asks for it again at this moment finds it paid, or we find it asked for.
+            "SELECT payment_id FROM refunds WHERE id = %s AND status = 'failed' FOR NO KEY UPDATE",
+            [refund_id],
         )
         payment_id = await cursor.fetchone()
     if payment_id is None:

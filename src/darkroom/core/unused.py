@@ -45,7 +45,7 @@ async def list_unreminded(tx: Connection, *, limit: int) -> list[UnusedPayment]:
 
 
 async def list_forgotten(tx: Connection, *, limit: int) -> list[int]:
-    """Payments that lay unused for as long as their policy lets them, oldest first."""
+    """Payments that lay unused for as long as their policy lets them, and a day after their reminder."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -53,6 +53,9 @@ async def list_forgotten(tx: Connection, *, limit: int) -> list[int]:
             WHERE p.status = 'succeeded' AND NOT p.generation_consumed AND p.amount_minor > 0
               AND p.succeeded_at <= (SELECT darkroom_now())
                                     - make_interval(days => policy.unused_refund_days)
+              AND EXISTS (SELECT FROM customer_messages m
+                          WHERE m.kind = 'unused_reminder' AND m.subject_id = p.id
+                            AND m.created_at <= (SELECT darkroom_now()) - INTERVAL '1 day')
             ORDER BY p.succeeded_at, p.id LIMIT %s
             """,
             [limit],

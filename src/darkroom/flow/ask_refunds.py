@@ -12,6 +12,7 @@ from darkroom.core.refunds import (
     fail_refund,
     lock_payment_money,
     move_to_requested,
+    read_due_minor,
     settle_lapsed_sending,
 )
 from darkroom.core.settlements import RefundInFlightError, Settled, apply_facts
@@ -37,6 +38,10 @@ MOVES_MADE: Final = (
     "refund: requested -> succeeded",
     "refund: failed -> succeeded",
 )
+NOES: Final = frozenset({"refused", "already"})
+"""Answers after which nothing of that call can be on its way any more."""
+REASONS: Final = {"already": "already refunded, and not by us"}
+"""What a person reads where the provider's own words say too little."""
 
 
 async def ask_unknown_refunds(darkroom: Darkroom) -> int:
@@ -73,11 +78,10 @@ async def _ask(darkroom: Darkroom, refund: RefundClaim) -> None:
             await ask_again_later(tx, refund, error="no answer", pause_seconds=pause)
             return
         waits = _is_under_way(facts, refund) or _may_still_come(darkroom, provider, refund)
+        idle = None if waits or _may_arrive_by_its_key(provider, refund) else refund.id
         try:
             async with tx.transaction():
-                settled = await apply_facts(
-                    tx, refund.payment_id, facts, idle_refund_id=None if waits else refund.id
-                )
+                settled = await apply_facts(tx, refund.payment_id, facts, idle_refund_id=idle)
         except RefundInFlightError:
             # Somebody gave back more at the provider than is left beside this one, which may still come.
             log.warning("money back fits nowhere yet", refund_id=refund.id)
@@ -85,9 +89,11 @@ async def _ask(darkroom: Darkroom, refund: RefundClaim) -> None:
         if refund.id not in settled.ids:
             if waits:
                 await ask_again_later(tx, refund, error=None, pause_seconds=pause)
-            elif refund.last_answer == "already":
-                # It says that everything went back, and its books do not say that we had anything of it.
-                await fail_refund(tx, refund, error="already refunded, and not by us")
+            elif refund.last_answer in NOES and (
+                await read_due_minor(tx, refund.id) == refund.due_minor
+            ):
+                # A definite no, and its books give no other reason for it than the one it gave.
+                await fail_refund(tx, refund, error=REASONS.get(refund.last_answer or ""))
                 settled.failed.append(refund.id)
             else:
                 await move_to_requested(
@@ -95,7 +101,7 @@ async def _ask(darkroom: Darkroom, refund: RefundClaim) -> None:
                     refund,
                     error="asked: it never happened",
                     # The first time at once: a customer waits.
-                    pause_seconds=0 if refund.attempts <= 1 else pause,
+                    pause_seconds=0 if refund.calls <= 1 else pause,
                     new_key=False,
                 )
         if settled.failed:
@@ -107,6 +113,11 @@ async def _ask(darkroom: Darkroom, refund: RefundClaim) -> None:
 
 def _is_under_way(facts: tuple[RefundFact, ...], refund: RefundClaim) -> bool:
     return any(fact.key == refund.key and fact.state is RefundState.UNDER_WAY for fact in facts)
+
+
+def _may_arrive_by_its_key(provider: PaymentProvider, refund: RefundClaim) -> bool:
+    """With a key the same call is made again, and both are one; another wish would be paid beside it."""
+    return provider.refund_key_seconds is not None and refund.last_answer not in NOES
 
 
 def _may_still_come(darkroom: Darkroom, provider: PaymentProvider, refund: RefundClaim) -> bool:

@@ -1,5 +1,6 @@
 """Money that buys nothing is reminded of, and goes back by itself: after how long, its policy says."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 from darkroom.core.customer_messages import NewMessage, insert_message
@@ -11,6 +12,7 @@ from darkroom.core.unused import (
     list_idle_compensations,
     list_unreminded,
 )
+from darkroom.db.database import DatabaseRefusedError, RowBusyError
 from darkroom.flow.customer_texts import unused_reminder_text
 from darkroom.flow.darkroom import Darkroom
 from darkroom.kit.checkpoint import checkpoint
@@ -37,24 +39,38 @@ async def return_unused_money(darkroom: Darkroom) -> int:
         forgotten = await list_forgotten(tx, limit=limit)
         idle = await list_idle_compensations(tx, limit=limit)
     for payment in unreminded:
-        await _remind(darkroom, payment)
+        await _one(_remind(darkroom, payment))
     for payment_id in forgotten:
-        async with darkroom.database.transaction() as tx:
-            # Asked for in the statement itself: a set that starts at this moment has the money, or we do.
-            refund_id = await request_unused(tx, payment_id, reason="unused")
-            await checkpoint("unused.before_commit")
-        log.info("unused money goes back", payment_id=payment_id, refund_id=refund_id)
+        await _one(_return(darkroom, payment_id))
     for grant_id, payment_id in idle:
-        async with darkroom.database.transaction() as tx:
-            await lock_payment_money(tx, payment_id)
-            if await close_compensation(tx, grant_id):
-                await request_goodwill(
-                    tx, payment_id, most_minor=2**62, reason="compensation_failed"
-                )
-            await checkpoint("unused.compensation_before_commit")
+        await _one(_return_compensated(darkroom, grant_id, payment_id))
     if forgotten or idle:
         await darkroom.doorbell.ring()
     return len(unreminded) + len(forgotten) + len(idle)
+
+
+async def _one(work: Awaitable[None]) -> None:
+    """One payment that is busy or refused must not keep those behind it waiting."""
+    try:
+        await work
+    except (RowBusyError, DatabaseRefusedError):
+        log.exception("unused payment passed over")
+
+
+async def _return(darkroom: Darkroom, payment_id: int) -> None:
+    async with darkroom.database.transaction() as tx:
+        # Asked for in the statement itself: a set that starts at this moment has the money, or we do.
+        refund_id = await request_unused(tx, payment_id, reason="unused")
+        await checkpoint("unused.before_commit")
+    log.info("unused money goes back", payment_id=payment_id, refund_id=refund_id)
+
+
+async def _return_compensated(darkroom: Darkroom, grant_id: int, payment_id: int) -> None:
+    async with darkroom.database.transaction() as tx:
+        await lock_payment_money(tx, payment_id)
+        if await close_compensation(tx, grant_id):
+            await request_goodwill(tx, payment_id, most_minor=2**62, reason="compensation_failed")
+        await checkpoint("unused.compensation_before_commit")
 
 
 async def _remind(darkroom: Darkroom, payment: UnusedPayment) -> None:

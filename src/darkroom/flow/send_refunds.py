@@ -250,14 +250,15 @@ async def _write_answer(
             await move_to_unknown(
                 tx, refund, error=text, pause_seconds=darkroom.limits.refund_ask_first_seconds
             )
-        case RefundRefused(code, text, True) if refund.attempts < darkroom.limits.refund_tries_max:
+        case RefundRefused(code, text, True) if (
+            refund.later_answers < darkroom.limits.refund_tries_max
+        ):
             await move_to_requested(
                 tx, refund, error=f"{code}: {text}", pause_seconds=pause, new_key=True
             )
         case RefundRefused(code, text):
-            if await fail_refund(tx, refund, error=f"{code}: {text}"):
-                log.error("refund refused", refund_id=refund.id, code=code)
-                await tell_about_refunds(darkroom, tx, [refund.id])
+            # Perhaps because somebody gave back a part there: its books tell, before a person is called.
+            await move_to_unknown(tx, refund, error=f"{code}: {text}", pause_seconds=0)
 
 
 async def _give_to_a_person(darkroom: Darkroom, refund: RefundClaim, why: str) -> None:
@@ -271,7 +272,7 @@ async def _give_to_a_person(darkroom: Darkroom, refund: RefundClaim, why: str) -
 def pause_of(darkroom: Darkroom, refund: RefundClaim) -> float:
     """The growing pause before this refund is looked at again."""
     return backoff_seconds(
-        refund.attempts,
+        max(refund.attempts, refund.calls),
         base_seconds=darkroom.limits.refund_ask_first_seconds,
         cap_seconds=darkroom.limits.refund_ask_cap_seconds,
     )

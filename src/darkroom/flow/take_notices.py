@@ -38,7 +38,7 @@ from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.generation import ProviderUnavailableError
-from darkroom.ports.payments import PaidState, PaymentProviderUnavailableError
+from darkroom.ports.payments import PaidState, PaymentFact, PaymentProviderUnavailableError
 
 log = get_logger("flow")
 
@@ -237,7 +237,7 @@ async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
         elif known is not None:
             settled = await apply_facts(tx, known.payment_id, facts, idle_refund_id=None)
             await tell_about_refunds(darkroom, tx, settled.ids)
-        if known is None and message.attempts < darkroom.limits.callback_tries_max:
+        if known is None and message.attempts < _looks(darkroom, paid):
             pause = darkroom.limits.retry_base_seconds
             await postpone_message(tx, message, error="not paid by us yet", pause_seconds=pause)
         else:
@@ -245,6 +245,12 @@ async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
             await close_message(tx, message, outcome=outcome)
         await checkpoint("notice.money_back_before_commit")
     await darkroom.doorbell.ring()
+
+
+def _looks(darkroom: Darkroom, paid: PaymentFact | None) -> int:
+    """How often such a notice is looked at. Where the money had come, its own message is on its way to us."""
+    most = darkroom.limits.callback_tries_max
+    return 10 * most if paid is not None and paid.state is PaidState.PAID else most
 
 
 async def start_paid_order(

@@ -49,12 +49,16 @@ ADD COLUMN settled_minor BIGINT NOT NULL DEFAULT 0,
 -- The wish of an operator or a customer that made it: read back after a commit whose answer was lost.
 ADD COLUMN request_id UUID,
 ADD COLUMN note TEXT,
+-- Since when it is owed and on its way; a person who asks again begins anew.
+-- squawk-ignore adding-field-with-default
+ADD COLUMN open_since TIMESTAMPTZ NOT NULL DEFAULT darkroom_now(),
 -- Since when a person has been looked for; the evidence is in refund_attempts.
 ADD COLUMN failed_at TIMESTAMPTZ,
 -- squawk-ignore ban-drop-constraint
 DROP CONSTRAINT refunds_reason_check;
 UPDATE refunds SET settled_minor = amount_minor WHERE status = 'succeeded';
 UPDATE refunds SET failed_at = updated_at WHERE status = 'failed';
+UPDATE refunds SET open_since = created_at;
 ALTER TABLE refunds
 ADD CONSTRAINT refunds_reason_check CHECK (
     reason IN (

@@ -71,3 +71,10 @@ ALTER TABLE late_photos VALIDATE CONSTRAINT late_photos_erased_in_order;
 CREATE INDEX idx_late_photos_task ON late_photos (task_id);
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX idx_late_photos_to_erase ON late_photos (id) WHERE erasing_at IS NOT NULL AND erased_at IS NULL;
+
+-- Partial, so that no foreign key can point at it: giving the id up is then an update of no key, and does not wait for
+-- those who write rows of this user (their locks on users would be taken after those on payments: a deadlock).
+-- squawk-ignore ban-drop-constraint
+ALTER TABLE users DROP CONSTRAINT users_telegram_user_id_key;
+-- squawk-ignore require-concurrent-index-creation
+CREATE UNIQUE INDEX idx_users_telegram ON users (telegram_user_id) WHERE telegram_user_id IS NOT NULL;
