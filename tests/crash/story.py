@@ -24,6 +24,7 @@ from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.pay_back import (
     GoodwillRequest,
     ask_refund_again,
+    look_again,
     note_paid_by_hand,
     pay_back,
     read_open_refunds,
@@ -450,6 +451,7 @@ def _by_people(world: World, customer: Customer) -> None:
         open_refunds = world.insist(lambda shop: read_open_refunds(shop.darkroom))
         assert refund_id in [refund.id for refund in open_refunds]
         world.insist(_settling(refund_id, by_hand=by_hand))
+        world.insist(lambda shop: look_again(shop.darkroom, payment_id))
         _drain(world)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
-from darkroom.flow.pay_back import GoodwillRequest, pay_back
+from darkroom.flow.pay_back import GoodwillRequest, look_again, pay_back
 from darkroom.flow.replay_letters import replay_letters
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.take_notices import take_due_notices
@@ -118,6 +118,29 @@ async def test_a_part_of_what_is_owed_leaves_the_rest_to_be_sent(shop: Shop) -> 
     (call,) = shop.bank.refund_calls
     assert call.amount == Money(FIRST_SHARE - 129, "RUB")
     assert await books(shop) == [("shortfall", "succeeded", FIRST_SHARE)]
+
+
+async def test_what_no_notice_told_is_found_when_a_person_looks(shop: Shop) -> None:
+    """A difference that reconcile found: money there that we call expired, and money back that nobody told."""
+    customer = await shop.customer()
+    payment_id = await shop.ordered(customer, order_style="signature")
+    await shop.advance(90_000)
+    await shop.step("ask")
+    assert await payment_status(shop, payment_id) == "expired"
+    shop.bank.pays(payment_id)
+    await shop.drain()
+    assert await payment_status(shop, payment_id) == "expired"
+    for _ in range(2):
+        await look_again(shop.darkroom, payment_id)
+    await shop.drain()
+    assert await payment_status(shop, payment_id) == "succeeded"
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+    shop.bank.gives_back(payment_id, 100)
+    await look_again(shop.darkroom, payment_id)
+    await shop.drain()
+    assert await payment_status(shop, payment_id) == "partially_refunded"
+    with pytest.raises(RequestRefusedError):
+        await look_again(shop.darkroom, 999)
 
 
 async def test_more_than_is_owed_settles_it_and_gives_the_rest(shop: Shop) -> None:

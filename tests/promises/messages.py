@@ -15,6 +15,7 @@ from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.pay_back import (
     GoodwillRequest,
     ask_refund_again,
+    look_again,
     note_paid_by_hand,
     pay_back,
 )
@@ -293,6 +294,10 @@ async def _again(stage: Stage, facts: Facts) -> None:
         await ask_refund_again(stage.shop.darkroom, refund_id)
 
 
+async def _look_again(stage: Stage, facts: Facts) -> None:
+    await look_again(stage.shop.darkroom, facts.case.payment_id)
+
+
 async def _by_hand(stage: Stage, facts: Facts) -> None:
     for refund_id in facts.refunds or (NOBODY,):
         await note_paid_by_hand(stage.shop.darkroom, refund_id, note="transfer 4711")
@@ -355,6 +360,7 @@ ALL_MESSAGES: Final = (
     Message("refund-outside", BANK, _outside, effect="outside"),
     Message("refund-by-operator", "darkroom refunds pay", _give, effect="give"),
     Message("refund-again", "darkroom refunds again", _again, effect="mend"),
+    Message("refund-look", "darkroom refunds look", _look_again, effect="told"),
     Message("refund-by-hand", "darkroom refunds by-hand", _by_hand, effect="mend"),
     Message("cron-poll", "GET /api/cron/poll-kie-tasks", _poll, to_all=True),
     Message("cron-sweep", "GET /api/cron/sweep", _sweep, to_all=True),
@@ -391,6 +397,7 @@ BY_HAND: Final = frozenset(
         "darkroom refunds pay",
         "darkroom refunds again",
         "darkroom refunds by-hand",
+        "darkroom refunds look",
     }
 )
 """What an operator types."""

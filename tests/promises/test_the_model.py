@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from darkroom.core import jobs
+from darkroom.core import settle_jobs
 from darkroom.core.audit import run_audit
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
@@ -434,13 +434,13 @@ def test_twin_a_settlement_without_refund_lines_is_found(
     server: str, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard removed: the model must be able to fail."""
-    broken = jobs.SETTLE_JOB.replace(
+    broken = settle_jobs.SETTLE_JOB.replace(
         "WHERE t.share_minor > t.returned_minor",
         "WHERE FALSE AND t.share_minor > t.returned_minor",
         1,
     )
-    assert broken != jobs.SETTLE_JOB
-    monkeypatch.setattr(jobs, "SETTLE_JOB", broken)
+    assert broken != settle_jobs.SETTLE_JOB
+    monkeypatch.setattr(settle_jobs, "SETTLE_JOB", broken)
     Model.server, Model.template = server, template
     # Flaky: the failing order of rivals did not come again at the replay. It failed all the same.
     with pytest.raises((AssertionError, Flaky)):

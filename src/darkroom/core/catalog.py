@@ -177,32 +177,6 @@ async def check_eligibility(
         return row
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a buyer of today is promised; `core/lifecycle.py` and `SETTLE_JOB` keep it."""
-
-    whole_price_below_percent: int
-    job_deadline_seconds: int
-    unused_remind_days: int
-    unused_refund_days: int
-    late_money: str
-    without_partial: str
-
-
-async def read_policy(tx: Connection) -> Policy:
-    """The newest policy: the one that a payment opened now is sold under."""
-    async with tx.cursor(row_factory=class_row(Policy)) as cursor:
-        await cursor.execute(
-            "SELECT whole_price_below_percent, job_deadline_seconds, unused_remind_days, "
-            "unused_refund_days, late_money, without_partial "
-            "FROM refund_policies ORDER BY id DESC LIMIT 1"
-        )
-        policy = await cursor.fetchone()
-        if policy is None:
-            raise AssertionError("no refund policy: a migration makes the first")
-        return policy
-
-
 async def load_catalog(tx: Connection) -> tuple[list[Tier], list[Style]]:
     """The whole catalog as it stands, in display order; prompts that are inactive are left out."""
     async with tx.cursor() as cursor:

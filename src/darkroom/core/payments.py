@@ -226,6 +226,15 @@ async def insert_duplicate(
         return await cursor.fetchone()
 
 
+async def find_payment_there(tx: Connection, payment_id: int) -> tuple[str, str | None] | None:
+    """Whose a payment is, and its id there; None: no such payment of ours."""
+    cursor = await tx.execute(
+        "SELECT provider, provider_payment_id FROM payments WHERE id = %s", [payment_id]
+    )
+    row = await cursor.fetchone()
+    return None if row is None else (str(row[0]), row[1])
+
+
 @dataclass(frozen=True, slots=True)
 class _MoneyRow:
     payment_id: int

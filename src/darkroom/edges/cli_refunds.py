@@ -14,6 +14,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.pay_back import (
     GoodwillRequest,
     ask_refund_again,
+    look_again,
     note_paid_by_hand,
     pay_back,
     read_open_refunds,
@@ -63,6 +64,12 @@ def refunds_cli(wires: Wires) -> typer.Typer:
                 )
             )
         )
+
+    @refunds.command("look")
+    def look(payment: Annotated[int, typer.Argument(help="the payment's number")]) -> None:
+        """Have the provider's books of one payment read anew; a worker does it. What a difference wants."""
+        run(_with_darkroom(wires, settings_or_exit(), lambda d: look_again(d, payment)))
+        console.print(f"payment {payment} is looked at by the next worker")
 
     return refunds
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from darkroom.core.catalog import Policy
+from darkroom.core.refund_policy import RefundPolicy
 from darkroom.ports.money import Money
 
 _REASONS: Final[dict[str, tuple[str, str]]] = {
@@ -164,7 +164,7 @@ def selfies_deleted_text(*, count: int, days: int) -> Text:
     )
 
 
-def policy_text(policy: Policy, *, selfie_days: int) -> Text:
+def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
     """What a buyer is promised, before they pay."""
     minutes = -(-policy.job_deadline_seconds // 60)
     late, part = policy.late_money == "refund", policy.without_partial == "grant"

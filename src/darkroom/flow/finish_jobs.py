@@ -5,7 +5,8 @@ Where a provider cannot pay back a part, the policy decides: the whole price, or
 
 from typing import Final
 
-from darkroom.core.jobs import JobClaim, claim_due_jobs, settle_job
+from darkroom.core.jobs import JobClaim, claim_due_jobs
+from darkroom.core.settle_jobs import settle_job
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.tell_customer import tell_it_is_made_again

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from darkroom.core.inbox import store_message
+from darkroom.core.payments import find_payment_there
 from darkroom.core.refund_list import (
     RefundView,
     find_refund,
@@ -21,10 +23,11 @@ from darkroom.core.settlements import settle_by_hand
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError, not_found
+from darkroom.flow.receive import money_back_payload
 from darkroom.flow.tell_customer import tell_about_refunds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
-from darkroom.ports.payments import RefundForms
+from darkroom.ports.payments import MoneyBackNotice, RefundForms
 
 log = get_logger("flow")
 
@@ -163,6 +166,36 @@ async def note_paid_by_hand(darkroom: Darkroom, refund_id: int, *, note: str) ->
             f"refund {refund_id} is {refund.status}: only a refused one is paid by hand",
         )
     return refund
+
+
+async def look_again(darkroom: Darkroom, payment_id: int) -> None:
+    """Have the provider's books of one payment read anew, as if it had sent a notice: what a difference wants.
+
+    Nothing is believed that those books do not say. Money that came and that we did not know of starts its
+    order or goes back; money that went back settles our rows. Harmless any number of times.
+
+    Raises:
+        RequestRefusedError: no such payment; its provider is not configured.
+    """
+    async with darkroom.database.connection() as tx:
+        there = await find_payment_there(tx, payment_id)
+    if there is None:
+        raise not_found("payment")
+    provider_name, theirs = there
+    if provider_name not in darkroom.payments:
+        raise RequestRefusedError(
+            409, "PROVIDER_OFF", f"provider {provider_name} is not configured"
+        )
+    async with darkroom.database.connection() as tx:
+        await store_message(
+            tx,
+            source=provider_name,
+            external_id=f"look-{payment_id}-{uuid4()}",
+            kind="money_back",
+            payload=money_back_payload(MoneyBackNotice(payment_id, theirs or "")),
+        )
+    await checkpoint("payback.look_stored")
+    await darkroom.doorbell.ring()
 
 
 async def _view(darkroom: Darkroom, refund_id: int) -> RefundView:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from darkroom.core.catalog import Policy, read_policy
+from darkroom.core.refund_policy import RefundPolicy, load_policy
 from darkroom.flow.customer_texts import Text, policy_text
 from darkroom.flow.darkroom import Darkroom
 
@@ -11,7 +11,7 @@ from darkroom.flow.darkroom import Darkroom
 class Promised:
     """The policy of today, how long selfies stay, and both in the customer's languages."""
 
-    policy: Policy
+    policy: RefundPolicy
     selfie_days: int
     text: Text
 
@@ -19,6 +19,6 @@ class Promised:
 async def read_promised(darkroom: Darkroom) -> Promised:
     """What a payment opened now is sold under. What was sold before keeps its own policy."""
     async with darkroom.database.connection() as tx:
-        policy = await read_policy(tx)
+        policy = await load_policy(tx)
     text = policy_text(policy, selfie_days=darkroom.selfie_days)
     return Promised(policy, darkroom.selfie_days, text)

@@ -213,7 +213,7 @@ async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
     paid = None
     if known is None:
         # Perhaps its own notice is still on its way, or lost: money that went back had come in before.
-        paid = await provider.ask(payment_id, theirs)
+        paid = await provider.ask(payment_id, theirs or None)
     facts = () if known is None else await provider.read_refunds(known)
     await checkpoint("notice.books_read")
     async with darkroom.database.transaction() as tx:
