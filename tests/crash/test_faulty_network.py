@@ -226,7 +226,7 @@ async def test_a_server_that_keeps_a_dead_customers_locks(
         shop, network = town.shop, town.network
         customer = await newcomer(shop)
         await shop.paid(customer)
-        network.faults = Strike(Kind.HALF_CLOSE_CLIENT, Moment.REQUEST, text="SELECT FROM users")
+        network.faults = Strike(Kind.HALF_CLOSE_CLIENT, Moment.REQUEST, text="SELECT forget_at")
         wish = shop.request(customer, key="once")
         with pytest.raises(RowBusyError):
             await start_generation(shop.darkroom, wish)

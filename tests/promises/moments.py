@@ -41,6 +41,7 @@ from darkroom.ports.payments import (
     RefundAnswer,
     RefundCall,
     RefundFact,
+    RefundForms,
     RefundNoAnswer,
     RefundRefused,
     RefundState,
@@ -302,6 +303,16 @@ async def _paid_by_somebody(stage: Stage, count: int) -> list[Case]:
         price = stage.shop.bank.facts[case.payment_id].price.amount_minor
         stage.shop.bank.gives_back(case.payment_id, price)
     await _hear_of_money_back(stage, cases)
+    return cases
+
+
+@moment("refund-failed-unsent", ("refund", "failed"), at=State("short back"), more=True)
+async def _cannot_be_sent(stage: Stage, count: int) -> list[Case]:
+    """A bank that cannot pay back at all: nobody is called, a person has it."""
+    cases = await _failed(stage, count)
+    stage.shop.bank.refund_forms = RefundForms.NONE
+    await stage.run(send_due_refunds)
+    stage.shop.bank.refund_forms = RefundForms.PARTIAL
     return cases
 
 
