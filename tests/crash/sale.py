@@ -102,7 +102,7 @@ async def street(
     """Open it. Nothing fails until the network is told to."""
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(FaultyNetwork.to_postgres(dsn))
-        direct, over_network = Database(dsn), HastyDatabase(network.dsn, pool_size=24)
+        direct, over_network = Database(dsn), HastyDatabase(network.dsn, pool_size=10)
         for database in (direct, over_network):
             await database.open()
             stack.push_async_callback(database.close)

@@ -5,6 +5,7 @@ is looked for again, without a restart.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -14,7 +15,7 @@ from prometheus_client import Gauge
 from darkroom.core.audit import run_audit
 from darkroom.db.database import DatabaseUnavailableError, RowBusyError
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
+from darkroom.flow.steps import CHORES, HOUSE_STEPS, WORK_STEPS, Step
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.log import get_logger
 
@@ -28,6 +29,8 @@ AUDIT_LAST: Final = Gauge(
 )
 FAILURE_CAP_SECONDS: Final = 2
 """The longest pause between two looks for a database that is down: recovery stays within the lease."""
+CHORE_LOOK_SECONDS: Final = 1
+"""Between two looks for a chore that is due; none of them is due more often than every minute."""
 STOP_SECONDS: Final = 10
 """How long a stopping worker lets rounds in flight finish: one lease, after which others have them anyway."""
 
@@ -45,8 +48,10 @@ class Worker:
         lanes = [
             asyncio.create_task(self._lane(step), name=f"{step.name}-{number}")
             for step in (*WORK_STEPS, *HOUSE_STEPS)
+            if step not in CHORES
             for number in range(step.lanes)
         ]
+        lanes.append(asyncio.create_task(self._chores_lane(), name="chores"))
         lanes.append(asyncio.create_task(self._audit_lane(), name="audit"))
         try:
             yield
@@ -64,20 +69,33 @@ class Worker:
         async with self.running():
             await asyncio.Event().wait()
 
+    async def _round(self, step: Step) -> int | None:
+        """How much was found; None: the round failed, which is no reason to stop."""
+        try:
+            return await step.run(self._darkroom)
+        except (DatabaseUnavailableError, RowBusyError):
+            log.warning("database not there, looking again", step=step.name)
+        except Exception:
+            log.exception("round failed", step=step.name)
+        return None
+
+    async def _chores_lane(self) -> None:
+        """Each chore at its own pace; one that found a whole batch comes again at once, after the others."""
+        due_at = dict.fromkeys((step.name for step in CHORES), time.monotonic())
+        while not self._stopping.is_set():
+            for step in CHORES:
+                if self._stopping.is_set() or time.monotonic() < due_at[step.name]:
+                    continue
+                found = await self._round(step)
+                pause = FAILURE_CAP_SECONDS if found is None else 0 if found else step.idle_seconds
+                due_at[step.name] = time.monotonic() + pause
+            await self._pause(CHORE_LOOK_SECONDS)
+
     async def _lane(self, step: Step) -> None:
         failures = 0
         while not self._stopping.is_set():
-            try:
-                found = await step.run(self._darkroom)
-                failures = 0
-            except (DatabaseUnavailableError, RowBusyError):
-                found = 0
-                failures += 1
-                log.warning("database not there, looking again", step=step.name, failures=failures)
-            except Exception:
-                found = 0
-                failures += 1
-                log.exception("round failed", step=step.name, failures=failures)
+            found = await self._round(step)
+            failures = failures + 1 if found is None else 0
             if failures:
                 await self._pause(
                     backoff_seconds(failures, base_seconds=0.1, cap_seconds=FAILURE_CAP_SECONDS)

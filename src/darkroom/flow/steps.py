@@ -48,8 +48,7 @@ WORK_STEPS: Final = (
 )
 """What moves an order forward."""
 
-HOUSE_STEPS: Final = (
-    Step("ask", ask_silent_payments, 1, 5),
+CHORES: Final = (
     Step("unused", return_unused_money, 1, 60),
     Step("sweep", sweep, 1, 60),
     Step("reconcile", reconcile_today, 1, 600),
@@ -57,4 +56,8 @@ HOUSE_STEPS: Final = (
     Step("forget", forget_leavers, 1, 60),
     Step("erase", erase_pictures, 1, 60),
 )
+"""What no customer waits for. A worker does them one after the other, in one lane that no doorbell wakes: they
+must not take connections from those who write answers down."""
+
+HOUSE_STEPS: Final = (Step("ask", ask_silent_payments, 1, 5), *CHORES)
 """What finds what was lost, forgets what is old, and lets go who leaves."""
