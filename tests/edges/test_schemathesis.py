@@ -72,10 +72,12 @@ async def test_no_generated_request_breaks_us(shop: Shop, tmp_path: Path) -> Non
             f"--max-examples={EXAMPLES}",
             "--phases=examples,coverage,fuzzing",
             "--seed=1",
-            "--workers=2",
+            # One: two threads that read lambdas' sources at once trip over each other inside CPython's parser.
+            "--workers=1",
             "--generation-database=none",
-            # One never ends, the other ends the session that all requests here share.
+            # The first never ends; the others end the session that all requests here share.
             "--exclude-path-regex=(/events|/me)$",
+            "--exclude-name=DELETE /api/session",
             "--suppress-health-check=all",
             f"--header=Authorization: Bearer {session.token}",
             cwd=tmp_path,
@@ -87,4 +89,6 @@ async def test_no_generated_request_breaks_us(shop: Shop, tmp_path: Path) -> Non
     assert not watch.broken, watch.broken[:10]
     assert {200, 400, 404} <= set(watch.statuses), watch.statuses
     assert process.returncode == 0, out.decode()[-3000:]
+    # Whoever is shut out tests the door alone: only cron, the queue and signing in have doors of their own.
+    assert watch.statuses[401] < watch.statuses.total() / 3, watch.statuses
     await shop.drain()
