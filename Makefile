@@ -47,7 +47,7 @@ torture: $(VENV)/.installed ## three minutes in which everything dies, and the c
 
 .PHONY: money
 money: $(VENV)/.installed ## 500 orders, a third of their photos fails, the bank at its worst, everything dies (SEED=7)
-	@$(BIN)/darkroom torture --seed $(SEED) --orders 500 --minutes 5 --workers 4 --photos-failed 30
+	@$(BIN)/darkroom torture --seed $(SEED) --orders 500 --minutes 8 --workers 4 --photos-failed 30
 
 .PHONY: soak
 soak: $(VENV)/.installed-dev ## an hour or two: every proof, larger; then ten minutes of torture (SEED=7)
