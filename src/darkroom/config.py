@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         alias="DARKROOM_DATA_DIR",
         description="the embedded database and local photos",
     )
+    serverless: bool = Field(
+        False,
+        alias="DARKROOM_SERVERLESS",
+        description="no worker lives anywhere: queue deliveries and cron calls do the work",
+    )
     host: str = Field(
         "127.0.0.1", alias="DARKROOM_HOST", description="address the server listens on"
     )
@@ -186,6 +191,21 @@ class Settings(BaseSettings):
             raise ValueError(
                 "kie.ai is half configured: DARKROOM_STORAGE_URL is not set, it could not read selfies"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_serverless_alone(self) -> "Settings":
+        if not self.serverless:
+            return self
+        needed = {
+            "DATABASE_URL": self.database_url,
+            "DARKROOM_STORAGE_URL": self.storage_url,
+            "DARKROOM_PUBLIC_URL": self.public_url,
+            "CRON_SECRET": self.cron_secret,
+        }
+        for name, value in needed.items():
+            if value is None:
+                raise ValueError(f"serverless is half configured: {name} is not set")
         return self
 
     @model_validator(mode="after")

@@ -183,6 +183,7 @@ def build_application(
             demo=settings.mode == "demo",
             cron_secret=None if secret is None else secret.get_secret_value(),
             queue_receiver=receiver,
+            serverless=settings.serverless,
             identity_check=None
             if settings.telegram_bot_token is None
             else TelegramInitData(settings.telegram_bot_token.get_secret_value()),

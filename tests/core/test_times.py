@@ -3,9 +3,9 @@
 from darkroom.config import Limits, Settings
 from darkroom.core.ledger import CLOCK_SECONDS
 from darkroom.core.lifecycle import STATUSES
-from darkroom.edges.cron import ROUND_SECONDS
 from darkroom.flow.reconcile import DAYS, GRACE_SECONDS
 from darkroom.flow.steps import WORK_STEPS
+from darkroom.flow.work_in_calls import ROUND_SECONDS
 from tests.shop import Shop
 
 SERVERLESS_SECONDS = 60

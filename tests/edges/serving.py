@@ -21,12 +21,17 @@ def application_of(
     receiver: QueueReceiver | None = None,
     cron: str | None = CRON_SECRET,
     identity_check: IdentityCheck | None = None,
+    serverless: bool = False,
 ) -> FastAPI:
     """The application over this shop."""
     return build_server(
         shop.darkroom,
         ServerParts(
-            demo=demo, cron_secret=cron, queue_receiver=receiver, identity_check=identity_check
+            demo=demo,
+            cron_secret=cron,
+            queue_receiver=receiver,
+            identity_check=identity_check,
+            serverless=serverless,
         ),
     )
 

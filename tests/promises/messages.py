@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 from uuid import UUID, uuid4, uuid5
 
-from darkroom.edges import cron
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
@@ -28,6 +27,7 @@ from darkroom.flow.remove import remove_avatar
 from darkroom.flow.replay_letters import replay_letters
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.take_notices import take_due_notices
+from darkroom.flow.work_in_calls import house_rounds, work_rounds
 from darkroom.ports.money import Money
 from darkroom.ports.payments import Notice, PaidState
 from tests.promises.ends import Effect
@@ -304,11 +304,11 @@ async def _by_hand(stage: Stage, facts: Facts) -> None:
 
 
 async def _poll(stage: Stage, _facts: Facts) -> None:
-    await cron.poll_kie_tasks(stage.shop.darkroom)
+    await work_rounds(stage.shop.darkroom)
 
 
 async def _sweep(stage: Stage, _facts: Facts) -> None:
-    await cron.sweep_round(stage.shop.darkroom)
+    await house_rounds(stage.shop.darkroom)
 
 
 BANK = "POST /api/webhooks/payments/{provider}"

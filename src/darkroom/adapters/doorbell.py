@@ -9,8 +9,15 @@ class LocalDoorbell:
     def __init__(self) -> None:
         self._rung = asyncio.Event()
 
-    async def ring(self, job_id: int | None = None) -> None:  # noqa: ARG002 - the port's word
-        """Wake whoever waits. Never raises."""
+    async def ring(
+        self,
+        job_id: int | None = None,  # noqa: ARG002 - the port's word
+        *,
+        after_seconds: float = 0,
+    ) -> None:
+        """Wake whoever waits. What is due later they find by looking. Never raises."""
+        if after_seconds > 0:
+            return
         rung, self._rung = self._rung, asyncio.Event()
         rung.set()
 

@@ -34,6 +34,7 @@ class ServerParts:
     """What the server needs beside the program.
 
     Attributes:
+        serverless: no worker lives anywhere: deliveries and cron calls do the work.
         background: runs while the server does (the worker, when it lives in the same process).
         mounts: other applications by path (the sandbox bank in demo mode).
     """
@@ -42,6 +43,7 @@ class ServerParts:
     cron_secret: str | None
     queue_receiver: QueueReceiver | None
     identity_check: IdentityCheck | None = None
+    serverless: bool = False
     background: AbstractAsyncContextManager[None] | None = None
     mounts: Mapping[str, ASGIApp] = field(default_factory=dict[str, ASGIApp])
 
@@ -72,6 +74,7 @@ def build_server(darkroom: Darkroom, parts: ServerParts) -> FastAPI:
     app.state.job_watch = watch
     app.state.cron_secret = parts.cron_secret
     app.state.queue_receiver = parts.queue_receiver
+    app.state.serverless = parts.serverless
     app.add_middleware(Gate, demo=parts.demo, allowances=(avatars.UPLOADS,))
     rooms = (
         webhooks,

@@ -16,6 +16,7 @@ from darkroom.flow.receive import (
     receive_payment_notice,
     receive_queue_message,
 )
+from darkroom.flow.work_in_calls import work_in_call
 from darkroom.kit.log import get_logger
 
 log = get_logger("edges")
@@ -45,7 +46,10 @@ async def process(
     darkroom: Joined,
     receiver: Annotated[QueueReceiver | None, Depends(_queue_of)],
 ) -> JSONResponse:
-    """A delivery of the outside queue. Any number of the same message has one effect."""
+    """A delivery of the outside queue. Any number of the same message has one effect.
+
+    Where no worker lives, the call itself then does rounds for a while.
+    """
     body = await request.body()
     genuine = receiver is not None and receiver.is_genuine(
         signature=request.headers.get("upstash-signature"),
@@ -59,6 +63,9 @@ async def process(
     fresh = await receive_queue_message(
         darkroom, message_id=request.headers.get("upstash-message-id"), job_id=_job_id(body)
     )
+    if request.app.state.serverless:
+        # Also for a repeat: whoever took the message first may have been killed in the middle of the work.
+        await work_in_call(darkroom)
     if not fresh:
         return JSONResponse({"success": True, "duplicate": True, "message": "Already processed"})
     return JSONResponse({"success": True})

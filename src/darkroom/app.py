@@ -1,0 +1,91 @@
+"""The ASGI application for hosting that brings its own server: `darkroom.app:app`.
+
+Such a host may send requests before the start is over, freezes the process between calls, and kills it without
+a word. So nothing here runs beside a request: the parts are joined by the first one that comes, and a start
+that failed (the database was away) is tried again by the next.
+"""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from darkroom.config import Settings, read_settings
+from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError, RowBusyError
+from darkroom.edges.envelope import failure
+from darkroom.flow.prepare import prepare
+from darkroom.kit.log import configure_logging, get_logger
+from darkroom.wiring import build_application, bundled_catalog, open_darkroom
+
+log = get_logger("edges")
+
+RETRY_AFTER_SECONDS: Final = 5
+"""A managed database that slept is back within this (Neon: under a second; a failover: a few)."""
+
+
+class OnDemand:
+    """Joins the parts at the first request of a process, and serves from then on.
+
+    It runs no migrations: `darkroom migrate` does, once per deployment, over a direct connection.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._joining = asyncio.Lock()
+        self._parts = AsyncExitStack()
+        self._joined: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or go through the host's start and end."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        try:
+            joined = await self._join()
+        except (DatabaseUnavailableError, DatabaseRefusedError, RowBusyError):
+            log.exception("not joined yet")
+            refusal = failure(
+                503,
+                "UNAVAILABLE",
+                "Please try again in a moment",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+            await refusal(scope, receive, send)
+            return
+        await joined(scope, receive, send)
+
+    async def _join(self) -> ASGIApp:
+        async with self._joining:
+            if self._joined is None:
+                async with AsyncExitStack() as parts:
+                    darkroom = await parts.enter_async_context(open_darkroom(self._settings))
+                    await prepare(darkroom, bundled_catalog())
+                    application = build_application(darkroom, self._settings, worker=None)
+                    await parts.enter_async_context(
+                        application.router.lifespan_context(application)
+                    )
+                    self._parts = parts.pop_all()
+                self._joined = application
+            return self._joined
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The host's word is answered at once: waiting here would only make a cold start longer."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._parts.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _build() -> OnDemand:
+    settings = read_settings()
+    configure_logging(settings.log_shape, level=logging.INFO)
+    return OnDemand(settings)
+
+
+app: Final = _build()

@@ -1,0 +1,174 @@
+"""No worker anywhere: calls from outside do the work, and set the bell for the next one."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from darkroom.core.due import next_due_seconds
+from darkroom.flow import work_in_calls
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.steps import Step
+from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.flow.work_in_calls import (
+    LOOK_AHEAD_SECONDS,
+    WAIT_SECONDS,
+    house_rounds,
+    work_in_call,
+    work_rounds,
+)
+from darkroom.ports.generation import GenerationRequest, NoAnswer, Working
+from tests.shop import Shop
+
+
+class _Bell:
+    """Keeps what was rung."""
+
+    def __init__(self) -> None:
+        self.rung: list[float] = []
+
+    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
+        del job_id
+        self.rung.append(after_seconds)
+
+    async def wait(self, timeout_seconds: float) -> None:
+        await asyncio.sleep(min(timeout_seconds, 0.01))
+
+
+@pytest.fixture
+def bell(shop: Shop) -> _Bell:
+    bell = _Bell()
+    shop.darkroom = replace(shop.darkroom, doorbell=bell)
+    return bell
+
+
+async def _next_due(shop: Shop) -> float | None:
+    async with shop.database.connection() as tx:
+        return await next_due_seconds(tx)
+
+
+async def test_one_call_makes_a_whole_set_and_rings_for_nothing(shop: Shop, bell: _Bell) -> None:
+    await shop.sold()
+    bell.rung.clear()
+    done = await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+    assert (done["submit"], done["collect"], bell.rung) == (7, 7, [])
+    assert await _next_due(shop) is None
+
+
+async def test_what_is_due_later_gets_a_bell_of_its_own(shop: Shop, bell: _Bell) -> None:
+    """bugbook C4: the rest of a set waited for the next tick of a clock, a minute each time."""
+
+    async def lost(request: GenerationRequest) -> NoAnswer | None:
+        return NoAnswer("timeout") if request.prompt_index == 2 else None
+
+    shop.provider.on_create = lost
+    await shop.sold()
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT count(*) FROM generated_photos") == 6
+    (after_seconds,) = bell.rung
+    grace = shop.darkroom.limits.unknown_grace_seconds
+    assert WAIT_SECONDS < after_seconds <= grace
+    shop.provider.on_create = None
+    await shop.advance(grace)
+    await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+    assert len(bell.rung) == 1
+
+
+async def test_a_call_whose_time_is_up_hands_over_at_once(shop: Shop, bell: _Bell) -> None:
+    await shop.sold()
+    bell.rung.clear()
+    await work_in_call(shop.darkroom, seconds=0)
+    assert set(await shop.statuses()) == {"queued"}
+    assert bell.rung == [1]
+
+
+async def test_what_is_due_in_a_moment_is_waited_for_in_the_call(shop: Shop, bell: _Bell) -> None:
+    asked = 0
+
+    async def later(_request: GenerationRequest) -> Working | None:
+        nonlocal asked
+        asked += 1
+        return Working() if asked <= 7 else None
+
+    shop.provider.on_ask = later
+    changes = {"poll_first_seconds": 0.2, "poll_cap_seconds": 0.2}
+    limits = shop.darkroom.limits.model_copy(update=changes)
+    shop.darkroom = replace(shop.darkroom, limits=limits)
+    await shop.sold()
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+    assert bell.rung == []
+
+
+async def test_many_calls_at_once_make_one_set(shop: Shop, bell: _Bell) -> None:
+    """bugbook C2: overlapping runs of the clock inserted, sent and paid back twice."""
+    await shop.sold()
+    await asyncio.gather(*(work_in_call(shop.darkroom) for _ in range(8)))
+    assert await shop.value("SELECT count(*) FROM generated_photos") == 7
+    assert len(shop.provider.created) == 7
+    del bell
+
+
+async def test_a_lease_that_somebody_holds_is_waited_for_not_taken(shop: Shop, bell: _Bell) -> None:
+    """Killed in the middle: what the dead call held is due when its lease ends, and the bell says so."""
+    entered = asyncio.Event()
+
+    async def hang(_request: GenerationRequest) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    shop.provider.on_ask = hang
+    await shop.sold()
+    await submit_due_tasks(shop.darkroom)
+    killed = asyncio.create_task(work_in_call(shop.darkroom))
+    await entered.wait()
+    killed.cancel()
+    await asyncio.gather(killed, return_exceptions=True)
+    shop.provider.on_ask = None
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT count(*) FROM generated_photos") == 0
+    assert 0 < bell.rung[0] <= shop.darkroom.limits.lease_seconds
+    await shop.advance(shop.darkroom.limits.lease_seconds)
+    await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+    assert len(shop.provider.created) == 7
+
+
+async def test_the_next_call_is_never_farther_than_the_clock(shop: Shop, bell: _Bell) -> None:
+    await shop.sold()
+    await shop.rows(
+        "INSERT INTO provider_budgets (provider, paused_until) "
+        "VALUES ('scripted', darkroom_now() + INTERVAL '1 day') ON CONFLICT (provider) "
+        "DO UPDATE SET paused_until = EXCLUDED.paused_until RETURNING provider"
+    )
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    assert bell.rung == [LOOK_AHEAD_SECONDS]
+    await shop.rows("UPDATE provider_budgets SET paused_until = '-infinity' RETURNING provider")
+    await work_rounds(shop.darkroom)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+async def test_a_slow_house_step_never_starves_those_behind_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def step(name: str) -> Step:
+        async def run(_darkroom: Darkroom) -> int:
+            ran.append(name)
+            return 1
+
+        return Step(name, run, 1, 60)
+
+    monkeypatch.setattr(work_in_calls, "HOUSE_STEPS", tuple(step(name) for name in "abc"))
+    for minute in range(3):
+        now = datetime.fromtimestamp(minute * 60, UTC)
+        await house_rounds(shop.darkroom, clock=lambda now=now: now)
+    assert ran == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
