@@ -50,6 +50,7 @@ from darkroom.flow.stock_catalog import export_catalog
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.flow.watch_jobs import JobWatch
+from darkroom.flow.work_in_calls import work_in_call
 from darkroom.flow.zip_photos import zip_photos
 from darkroom.ports.generation import (
     Again,
@@ -279,6 +280,8 @@ def _started_by_hand(world: World, customer: Customer) -> None:
         world.insist(
             lambda shop: receive_queue_message(shop.darkroom, message_id="m", job_id=job_id)
         )
+    # A call that has no time left hands over; the rounds themselves are those of everybody else.
+    world.attempt(lambda shop: work_in_call(shop.darkroom, seconds=0))
 
 
 def _granted_and_replayed(world: World) -> None:
