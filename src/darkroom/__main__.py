@@ -16,6 +16,7 @@ from darkroom.wiring import (
     build_application,
     bundled_catalog,
     bundled_portrait,
+    open_checks,
     open_darkroom,
     open_database,
     sandbox_secret,
@@ -47,6 +48,7 @@ def main() -> None:
             bundled_catalog=bundled_catalog,
             bundled_portrait=bundled_portrait,
             run_torture=begin_torture,
+            open_checks=open_checks,
         )
     )()
 

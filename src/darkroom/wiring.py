@@ -1,8 +1,9 @@
 """The only place that builds and joins things. No logic."""
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib.resources import files
 from typing import Final
 
@@ -16,18 +17,27 @@ from darkroom.adapters.generation.studio_provider import StudioProvider
 from darkroom.adapters.intake import ProcessIntake
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
+from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_receiver import QStashReceiver
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
 from darkroom.config import Limits, Settings
+from darkroom.core.checkup import examine_database
 from darkroom.db.database import Database
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.edges.server import ServerParts, build_server
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.examine import (
+    examine_bot_token,
+    examine_intake,
+    examine_payments,
+    examine_secret,
+)
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
+from darkroom.ports.checkup import Check, Finding
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.payments import PaymentProvider
 
@@ -159,6 +169,53 @@ def _kie(settings: Settings, api_key: str, storage: Storage) -> KieProvider:
         window_seconds=settings.kie_window_seconds,
         downloader=Downloader(allow_private=settings.allow_private_downloads, hosts_allowed=None),
     )
+
+
+@asynccontextmanager
+async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
+    """One check a configured part. A part that is away keeps none of the others from being examined."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        intake = ProcessIntake(processes=1)
+        stack.push_async_callback(intake.close)
+        checks = [
+            Check(
+                "database",
+                partial(examine_database, database, pool_size=settings.database_pool_size),
+            ),
+            Check("opening files", partial(examine_intake, intake, bundled_portrait())),
+        ]
+        if settings.sandbox_url is not None and (secret := sandbox_secret(settings)) is not None:
+            bank = SandboxPayments(base_url=bank_url(settings), secret=secret)
+            stack.push_async_callback(bank.close)
+            checks.append(Check("sandbox bank", partial(examine_payments, bank)))
+        checks += _secret_checks(settings)
+        if settings.public_url is not None:
+            checks.append(
+                Check("public address", partial(examine_public_address, settings.base_url))
+            )
+        yield checks
+
+
+def _secret_checks(settings: Settings) -> list[Check]:
+    """What only a look at the settings can say: these parts call us, we cannot call them."""
+
+    async def cron() -> Finding:
+        secret = settings.cron_secret
+        return examine_secret(
+            "CRON_SECRET",
+            None if secret is None else secret.get_secret_value(),
+            unset="/api/cron is closed: good where workers run, and nothing but workers moves orders",
+        )
+
+    async def telegram() -> Finding:
+        token = settings.telegram_bot_token
+        return examine_bot_token(None if token is None else token.get_secret_value())
+
+    checks = [Check("cron", cron)]
+    if settings.mode != "demo":
+        checks.append(Check("signing in", telegram))
+    return checks
 
 
 def build_application(

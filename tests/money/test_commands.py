@@ -79,6 +79,7 @@ class Terminal:
             bundled_catalog=bundled_catalog,
             bundled_portrait=bundled_portrait,
             run_torture=begin_torture,
+            open_checks=refuse,
         )
         return CliRunner().invoke(build_cli(wires), list(words))
 

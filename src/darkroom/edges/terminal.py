@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, TypeVar
@@ -20,6 +20,7 @@ from darkroom.db.database import Database, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.ports.checkup import Check
 
 T = TypeVar("T")
 console: Final = Console(highlight=False)
@@ -38,6 +39,14 @@ class BuildApplication(Protocol):
         mounts: dict[str, ASGIApp],
     ) -> FastAPI:
         """The server."""
+        ...
+
+
+class OpenChecks(Protocol):
+    """`wiring.open_checks`."""
+
+    def __call__(self, settings: Settings) -> AbstractAsyncContextManager[Sequence[Check]]:
+        """The checks of what is configured, and the parts they need, open while the block runs."""
         ...
 
 
@@ -74,6 +83,7 @@ class Wires:
     bundled_catalog: Callable[[], str]
     bundled_portrait: Callable[[], bytes]
     run_torture: RunTorture
+    open_checks: OpenChecks
 
 
 def settings_or_exit() -> Settings:

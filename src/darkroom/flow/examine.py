@@ -1,0 +1,56 @@
+"""The parts that are examined through their ports, for `darkroom doctor`."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from darkroom.ports.checkup import Finding, doubtful, well, wrong
+from darkroom.ports.intake import Intake, RefusalCode
+from darkroom.ports.payments import (
+    PaymentProvider,
+    PaymentProviderUnavailableError,
+    PaymentRefusedError,
+)
+
+LOOK_BACK: Final = timedelta(hours=1)
+_BOT_TOKEN: Final = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{30,}")
+SECRET_MIN: Final = 16
+"""Characters of a secret that nobody guesses by trying it over HTTP."""
+
+
+async def examine_payments(provider: PaymentProvider) -> Finding:
+    """Read an hour of the provider's own list: the key is taken, and the books are readable."""
+    now = datetime.now(UTC)
+    try:
+        page = await provider.read_ledger(now - LOOK_BACK, now, None)
+    except PaymentRefusedError as error:
+        return wrong(f"refuses us: {error}", "the key or secret of this provider")
+    except PaymentProviderUnavailableError as error:
+        return wrong(f"does not answer: {error}", "its address, and is it reachable from here?")
+    return well(f"reads its books: {len(page.lines)} lines in the last hour")
+
+
+async def examine_intake(intake: Intake, portrait: bytes) -> Finding:
+    """Open a bundled portrait as a customer's file: processes start, models load, a face is found."""
+    selfie = await intake.look(lambda: portrait)
+    if isinstance(selfie, RefusalCode):
+        return wrong(f"refuses a good portrait: {selfie.value}", "reinstall: a model is damaged")
+    return well(f"opened a portrait of {selfie.width} x {selfie.height}")
+
+
+def examine_secret(name: str, secret: str | None, *, unset: str) -> Finding:
+    """Is a secret there and long enough? `unset` says what its absence means."""
+    if secret is None:
+        return doubtful(unset, f"set {name}")
+    if len(secret) < SECRET_MIN:
+        return doubtful(f"{name} has {len(secret)} characters", "openssl rand -hex 16")
+    return well(f"{name} is set")
+
+
+def examine_bot_token(token: str | None) -> Finding:
+    """Does it look like a token of BotFather's? Init data is checked with it; nobody is asked."""
+    if token is None:
+        return wrong("nobody can sign in", "set TELEGRAM_BOT_TOKEN")
+    if _BOT_TOKEN.fullmatch(token) is None:
+        return wrong("TELEGRAM_BOT_TOKEN is not a bot's token", "copy it from BotFather again")
+    return well(f"init data of bot {token.partition(':')[0]} is accepted")

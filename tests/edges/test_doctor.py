@@ -1,0 +1,161 @@
+"""`darkroom doctor`: each configured part is really asked, and what is wrong is said with what to do."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import psycopg
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from darkroom.adapters.public_address import examine_public_address
+from darkroom.core.checkup import CLOCKS_SECONDS, examine_database
+from darkroom.db.database import Database
+from darkroom.flow.examine import examine_bot_token, examine_payments, examine_secret
+from darkroom.ports.checkup import Grade
+from darkroom.twin.loopback import loopback
+from tests.shop import Shop
+
+SECRET = "d" * 32
+
+
+@pytest.fixture
+def durable(server: str) -> Generator[None]:
+    """The tests' server forgets what it committed when the power goes; here it must not."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET fsync = on")
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            admin.execute("ALTER SYSTEM SET fsync = off")
+            admin.execute("SELECT pg_reload_conf()")
+
+
+async def _doctor(
+    folder: Path, *options: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """The real command, in a process of its own, with nothing but these variables."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "darkroom", "doctor", *options),
+        env={**kept, "COLUMNS": "80", "DARKROOM_DATA_DIR": str(folder), **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    code = process.returncode
+    assert code is not None
+    return subprocess.CompletedProcess([], code, out.decode(), err.decode())
+
+
+@pytest.mark.usefixtures("durable")
+async def test_a_shop_that_is_well(dsn: str, tmp_path: Path) -> None:
+    said = await _doctor(
+        tmp_path,
+        DATABASE_URL=dsn,
+        DARKROOM_LINK_SECRET=SECRET,
+        CRON_SECRET=f" {SECRET}\n",
+        TELEGRAM_BOT_TOKEN="123456:" + "A" * 35,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "PostgreSQL" in said.stdout
+    assert "all well" in said.stdout
+    assert SECRET not in said.stdout + said.stderr
+    assert "A" * 35 not in said.stdout + said.stderr
+
+
+async def test_what_is_wrong_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """bugbook H18: a wrong secret was noticed weeks later, by what did not happen."""
+    said = await _doctor(
+        tmp_path,
+        "--json",
+        DATABASE_URL="postgresql://nobody:hunter2@127.0.0.1:9/none",
+        DARKROOM_LINK_SECRET=SECRET,
+        DARKROOM_PUBLIC_URL="http://127.0.0.1:9",
+        TELEGRAM_BOT_TOKEN="123456",
+    )
+    assert said.returncode == 1, said.stderr
+    parts = json.loads(said.stdout)
+    assert parts["database"]["grade"] == "wrong"
+    assert parts["database"]["advice"].startswith("DATABASE_URL")
+    assert parts["public address"]["grade"] == "doubtful"
+    assert parts["signing in"]["grade"] == "wrong"
+    # One part that is away keeps none of the others from being examined.
+    assert parts["opening files"]["grade"] == "well"
+    assert "hunter2" not in said.stdout + said.stderr
+
+
+async def test_half_configured_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    said = await _doctor(tmp_path, DARKROOM_SERVERLESS="true")
+    assert said.returncode == 2
+    assert "serverless is half configured: DATABASE_URL is not set" in said.stderr
+
+
+async def test_a_database_that_may_forget(database: Database) -> None:
+    found = await examine_database(database, pool_size=20)
+    assert (found.grade, found.text) == (Grade.WRONG, "may forget what it committed")
+
+
+@pytest.mark.usefixtures("durable")
+async def test_a_database_without_its_migrations(shop: Shop) -> None:
+    database = shop.database
+    assert (await examine_database(database, pool_size=20)).grade is Grade.WELL
+    await shop.rows("DELETE FROM schema_migrations WHERE version = 31 RETURNING version")
+    found = await examine_database(database, pool_size=20)
+    assert (found.grade, found.advice) == (Grade.WRONG, "darkroom migrate")
+    await shop.rows(
+        "INSERT INTO schema_migrations (version, name, sha256) VALUES (31, 'x', 'y') RETURNING version"
+    )
+    assert "edited" in (await examine_database(database, pool_size=20)).text
+    crowded = await examine_database(database, pool_size=200)
+    assert crowded.grade in (Grade.WRONG, Grade.DOUBTFUL)
+
+
+@pytest.mark.usefixtures("durable")
+async def test_a_database_whose_clock_is_elsewhere(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unix_seconds = time.time() + CLOCKS_SECONDS + 1
+    monkeypatch.setattr("darkroom.core.checkup.time.time", lambda: unix_seconds)
+    found = await examine_database(database, pool_size=2)
+    assert (found.grade, found.advice) == (Grade.DOUBTFUL, "NTP on both machines")
+
+
+async def test_an_address_that_leads_to_somebody_else() -> None:
+    async def say(request: Request) -> Response:
+        match request.path_params["who"]:
+            case "us":
+                return JSONResponse({"success": True, "data": {"database": "ok"}})
+            case "asleep":
+                return JSONResponse({"error": {"code": "UNAVAILABLE"}}, 503)
+            case _:
+                return Response("Welcome to nginx!")
+
+    async with loopback(Starlette(routes=[Route("/{who}/healthz", say)])) as base_url:
+        grades = [
+            (await examine_public_address(f"{base_url}/{who}")).grade
+            for who in ("us", "asleep", "stranger")
+        ]
+    assert grades == [Grade.WELL, Grade.DOUBTFUL, Grade.WRONG]
+    assert (await examine_public_address("http://127.0.0.1:9")).grade is Grade.DOUBTFUL
+
+
+async def test_a_payment_provider_is_asked_for_its_books(shop: Shop) -> None:
+    assert (await examine_payments(shop.bank)).grade is Grade.WELL
+
+
+def test_secrets_are_judged_and_never_shown() -> None:
+    assert examine_secret("CRON_SECRET", "short", unset="").grade is Grade.DOUBTFUL
+    assert examine_secret("CRON_SECRET", None, unset="closed").text == "closed"
+    assert examine_bot_token(None).grade is Grade.WRONG
+    token = "7654321:" + "b" * 35
+    assert "b" * 35 not in examine_bot_token(token).text
