@@ -48,8 +48,11 @@ JOBS_COMPLETED = "SELECT count(*) FROM generation_jobs WHERE status = 'completed
 class _DeafDoorbell:
     """Nobody hears it: neither a worker of this process nor one elsewhere."""
 
-    async def ring(self, job_id: int | None = None) -> None:
-        del job_id
+    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
+        del job_id, after_seconds
+
+    async def wake(self) -> None:
+        """Nobody wakes."""
 
     async def wait(self, timeout_seconds: float) -> None:
         await asyncio.sleep(min(timeout_seconds, 0.01))

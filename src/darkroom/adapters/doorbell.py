@@ -9,7 +9,17 @@ class LocalDoorbell:
     def __init__(self) -> None:
         self._rung = asyncio.Event()
 
-    async def ring(self, job_id: int | None = None) -> None:  # noqa: ARG002 - the port's word
+    async def ring(
+        self,
+        job_id: int | None = None,  # noqa: ARG002 - the port's word
+        *,
+        after_seconds: float = 0,
+    ) -> None:
+        """Wake whoever waits. A ring for later is dropped: waiters look by themselves every second."""
+        if after_seconds <= 0:
+            await self.wake()
+
+    async def wake(self) -> None:
         """Wake whoever waits. Never raises."""
         rung, self._rung = self._rung, asyncio.Event()
         rung.set()
