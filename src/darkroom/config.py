@@ -31,6 +31,10 @@ def _strip(value: object) -> object:
     return value
 
 
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
 Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_strip)]
 
@@ -136,6 +140,23 @@ class Settings(BaseSettings):
     cron_secret: Secret = Field(
         None, alias="CRON_SECRET", description="opens /api/cron/*; closed when unset"
     )
+    qstash_token: Secret = Field(
+        None,
+        alias="QSTASH_TOKEN",
+        description="turns publishing on: QStash calls us when work is due",
+    )
+    qstash_url: Annotated[str, BeforeValidator(_strip)] = Field(
+        "https://qstash.upstash.io",
+        alias="QSTASH_URL",
+        description="QStash's address in the token's region",
+    )
+    qstash_retries: int = Field(
+        3,
+        alias="QSTASH_RETRIES",
+        ge=0,
+        le=20,
+        description="how often a delivery is repeated before QStash gives up on it",
+    )
     qstash_current_signing_key: Secret = Field(
         None, alias="QSTASH_CURRENT_SIGNING_KEY", description="verifies QStash deliveries"
     )
@@ -178,11 +199,23 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
+    def _refuse_half_a_queue(self) -> "Settings":
+        needed: dict[str, object] = {
+            "QSTASH_CURRENT_SIGNING_KEY": self.qstash_current_signing_key,
+            "QSTASH_NEXT_SIGNING_KEY": self.qstash_next_signing_key,
+        }
+        if self.qstash_token is None and not any(needed.values()):
+            return self
+        if self.qstash_token is not None:
+            # It would deliver what we could not verify, or to nowhere.
+            needed["DARKROOM_PUBLIC_URL"] = self.public_url
+        for name, value in needed.items():
+            if value is None:
+                raise ValueError(f"QStash is half configured: {name} is not set")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_half_configured(self) -> "Settings":
-        keys = (self.qstash_current_signing_key, self.qstash_next_signing_key)
-        if any(keys) and not all(keys):
-            missing = "QSTASH_NEXT_SIGNING_KEY" if keys[0] else "QSTASH_CURRENT_SIGNING_KEY"
-            raise ValueError(f"QStash is half configured: {missing} is not set")
         if self.generation_provider == "kie" and self.kie_api_key is None:
             raise ValueError("kie.ai is half configured: KIE_API_KEY is not set")
         if self.kie_api_key is not None and self.public_url is None:
@@ -229,12 +262,15 @@ class Settings(BaseSettings):
             return self
         if self.host not in LOOPBACK_HOSTS:
             raise ValueError("demo mode listens on loopback only: DARKROOM_HOST is something else")
-        if (
-            self.kie_api_key is not None
-            and urlsplit(self.kie_base_url).hostname not in LOOPBACK_HOSTS
-        ):
+        if self.kie_api_key is not None and not _is_loopback(self.kie_base_url):
             raise ValueError("demo mode refuses real providers: KIE_API_KEY is set")
-        if self.qstash_current_signing_key is not None and self.public_url is not None:
+        if self.qstash_token is not None and not _is_loopback(self.qstash_url):
+            raise ValueError("demo mode refuses real providers: QSTASH_TOKEN is set")
+        if (
+            self.qstash_current_signing_key is not None
+            and self.public_url is not None
+            and not _is_loopback(self.public_url)
+        ):
             raise ValueError("demo mode refuses to be public: DARKROOM_PUBLIC_URL is set")
         return self
 

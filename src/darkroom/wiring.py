@@ -18,6 +18,7 @@ from darkroom.adapters.intake import ProcessIntake
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.public_address import examine_public_address
+from darkroom.adapters.qstash_doorbell import QStashDoorbell
 from darkroom.adapters.qstash_receiver import QStashReceiver
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.telegram_init_data import TelegramInitData
@@ -130,6 +131,7 @@ async def open_darkroom(
     secret = sandbox_secret(settings)
     if secret is not None:
         payments["sandbox"] = SandboxPayments(base_url=bank_url(settings), secret=secret)
+    doorbell = _doorbell(settings)
     async with open_database(settings) as database:
         darkroom = Darkroom(
             database=database,
@@ -137,7 +139,7 @@ async def open_darkroom(
             generation=generation,
             new_tasks_go_to=settings.generation_provider,
             payments=payments,
-            doorbell=LocalDoorbell(),
+            doorbell=doorbell,
             leases=LeaseKeeper(
                 database, lease_seconds=limits.lease_seconds, renew_seconds=limits.renew_seconds
             ),
@@ -156,6 +158,19 @@ async def open_darkroom(
         finally:
             for part in (*generation.values(), *payments.values(), intake):
                 await part.close()
+            if isinstance(doorbell, QStashDoorbell):
+                await doorbell.close()
+
+
+def _doorbell(settings: Settings) -> LocalDoorbell | QStashDoorbell:
+    if settings.qstash_token is None:
+        return LocalDoorbell()
+    return QStashDoorbell(
+        token=settings.qstash_token.get_secret_value(),
+        base_url=settings.qstash_url,
+        public_url=settings.base_url,
+        retries=settings.qstash_retries,
+    )
 
 
 def _kie(settings: Settings, api_key: str, storage: Storage) -> KieProvider:

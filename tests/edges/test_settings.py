@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from darkroom.config import IsolatedSettings, Settings, SettingsError, read_settings
 
@@ -30,7 +30,7 @@ def test_no_secret_is_shown_with_the_settings() -> None:
     given: dict[str, Any] = dict.fromkeys(
         _secret_names() - {"DARKROOM_SANDBOX_SECRET", "KIE_API_KEY"}, HIDDEN
     )
-    settings = IsolatedSettings.model_validate(given)
+    settings = IsolatedSettings.model_validate(given | {"DARKROOM_PUBLIC_URL": "https://shop.test"})
     held = [value for value in dict(settings).values() if isinstance(value, SecretStr)]
     assert len(held) == len(given)
     for shown in (repr(settings), str(settings), str(dict(settings)), settings.model_dump_json()):
@@ -64,3 +64,53 @@ def test_a_start_that_is_refused_names_the_setting_and_no_value(
     assert "\n" not in str(refusal.value)
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__
+
+
+QUEUE = {
+    "QSTASH_TOKEN": "token",
+    "QSTASH_CURRENT_SIGNING_KEY": "current",
+    "QSTASH_NEXT_SIGNING_KEY": "next",
+    "DARKROOM_PUBLIC_URL": "https://shop.test",
+}
+
+
+@pytest.mark.parametrize("missing", sorted(QUEUE.keys() - {"QSTASH_TOKEN"}))
+def test_a_queue_that_could_not_reach_us_or_be_verified_is_refused_by_name(missing: str) -> None:
+    assert IsolatedSettings.model_validate(QUEUE).qstash_url == "https://qstash.upstash.io"
+    given = {name: value for name, value in QUEUE.items() if name != missing}
+    with pytest.raises(ValidationError, match=f"QStash is half configured: {missing} is not set"):
+        IsolatedSettings.model_validate(given)
+
+
+def test_the_queues_settings_are_stripped() -> None:
+    """bugbook H18: a stray newline in a secret."""
+    settings = IsolatedSettings.model_validate(
+        {name: f" {text}\r\n" for name, text in QUEUE.items()}
+    )
+    assert settings.qstash_token == SecretStr("token")
+    assert settings.qstash_next_signing_key == SecretStr("next")
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({}, None),
+        ({"QSTASH_URL": "https://qstash.upstash.io"}, "QSTASH_TOKEN is set"),
+        ({"DARKROOM_PUBLIC_URL": "https://shop.test"}, "DARKROOM_PUBLIC_URL is set"),
+    ],
+)
+def test_demo_mode_talks_to_a_queue_of_this_machine_only(
+    changes: dict[str, str], refusal: str | None
+) -> None:
+    given = {
+        **QUEUE,
+        "DARKROOM_MODE": "demo",
+        "DARKROOM_PUBLIC_URL": "http://127.0.0.1:8000",
+        "QSTASH_URL": "http://127.0.0.1:8080",
+        **changes,
+    }
+    if refusal is None:
+        assert IsolatedSettings.model_validate(given).base_url == "http://127.0.0.1:8000"
+        return
+    with pytest.raises(ValidationError, match=refusal):
+        IsolatedSettings.model_validate(given)

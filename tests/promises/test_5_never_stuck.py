@@ -51,6 +51,9 @@ class _DeafDoorbell:
     async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
         del job_id, after_seconds
 
+    async def wake(self) -> None:
+        """Nobody wakes."""
+
     async def wait(self, timeout_seconds: float) -> None:
         await asyncio.sleep(min(timeout_seconds, 0.01))
 

@@ -15,9 +15,12 @@ class LocalDoorbell:
         *,
         after_seconds: float = 0,
     ) -> None:
-        """Wake whoever waits. What is due later they find by looking. Never raises."""
-        if after_seconds > 0:
-            return
+        """Wake whoever waits. A ring for later is dropped: waiters look by themselves every second."""
+        if after_seconds <= 0:
+            await self.wake()
+
+    async def wake(self) -> None:
+        """Wake whoever waits. Never raises."""
         rung, self._rung = self._rung, asyncio.Event()
         rung.set()
 

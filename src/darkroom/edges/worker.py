@@ -57,7 +57,7 @@ class Worker:
             yield
         finally:
             self._stopping.set()
-            await self._darkroom.doorbell.ring()
+            await self._darkroom.doorbell.wake()
             _, late = await asyncio.wait(lanes, timeout=STOP_SECONDS)
             for lane in late:
                 lane.cancel()
@@ -106,7 +106,7 @@ class Worker:
                 await self._darkroom.doorbell.wait(step.idle_seconds)
             else:
                 # Something moved: the next step of the same order may be due now.
-                await self._darkroom.doorbell.ring()
+                await self._darkroom.doorbell.wake()
 
     async def _pause(self, seconds: float) -> None:
         try:

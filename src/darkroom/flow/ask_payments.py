@@ -84,4 +84,4 @@ async def _ask(darkroom: Darkroom, payment: PaymentClaim) -> None:
             await ask_again_later(tx, payment, pause_seconds=pause)
         await checkpoint("ask.before_commit")
     if decided:
-        await darkroom.doorbell.ring()
+        await darkroom.doorbell.wake()

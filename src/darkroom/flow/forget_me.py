@@ -116,7 +116,7 @@ async def _return_money(darkroom: Darkroom, user_id: int) -> bool:
     except RowBusyError:
         log.warning("leaver is busy", user_id=user_id)
         return False
-    await darkroom.doorbell.ring()
+    await darkroom.doorbell.wake()
     return True
 
 

@@ -119,11 +119,14 @@ async def receive_generation_callback(
     await darkroom.doorbell.ring()
 
 
-async def receive_queue_message(darkroom: Darkroom, *, message_id: str | None, job_id: int) -> bool:
+async def receive_queue_message(
+    darkroom: Darkroom, *, message_id: str | None, job_id: int | None
+) -> bool:
     """Act on a delivery of the outside queue, once: ring the job. False: it was here before.
 
-    The dedupe row commits with the effect; a crash before that leaves neither, and the redelivery acts.
-    Without a message id the message is processed: ringing twice changes nothing.
+    No job means whatever is due: that is woken, and no row changes. The dedupe row commits with the effect; a
+    crash before that leaves neither, and the redelivery acts. Without a message id the message is processed:
+    ringing twice changes nothing. Only this process is woken: told on, the ring would come back for ever.
     """
     async with darkroom.database.transaction() as tx:
         if message_id is not None and not await accept_message(tx, message_id):
@@ -132,7 +135,8 @@ async def receive_queue_message(darkroom: Darkroom, *, message_id: str | None, j
             )
             return False
         await checkpoint("receive.queue_accepted")
-        await ring_job(tx, job_id)
+        if job_id is not None:
+            await ring_job(tx, job_id)
         await checkpoint("receive.queue_before_commit")
-    await darkroom.doorbell.ring(job_id)
+    await darkroom.doorbell.wake()
     return True

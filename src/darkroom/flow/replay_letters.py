@@ -47,12 +47,14 @@ async def replay_letters(
         ids = [letter.id for letter in await read_dead_letters(darkroom) if letter.replayable]
     else:
         ids = [letter_id]
-    replayed = 0
+    replayed: list[int] = []
     for one in ids:
         async with darkroom.database.transaction() as tx:
             job_id = await replay_dead_letter(tx, one, provider=provider)
             await checkpoint("replay.before_commit")
         if job_id is not None:
-            replayed += 1
-            await darkroom.doorbell.ring(job_id)
-    return Replays(replayed, len(ids) - replayed)
+            replayed.append(job_id)
+    if replayed:
+        # Of one job by its name; of many once, for whatever is due.
+        await darkroom.doorbell.ring(replayed[0] if len(set(replayed)) == 1 else None)
+    return Replays(len(replayed), len(ids) - len(replayed))

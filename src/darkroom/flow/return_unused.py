@@ -45,7 +45,7 @@ async def return_unused_money(darkroom: Darkroom) -> int:
     for grant_id, payment_id in idle:
         await _one(_return_compensated(darkroom, grant_id, payment_id))
     if forgotten or idle:
-        await darkroom.doorbell.ring()
+        await darkroom.doorbell.wake()
     return len(unreminded) + len(forgotten) + len(idle)
 
 

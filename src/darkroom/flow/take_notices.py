@@ -121,7 +121,7 @@ async def _take_payment(darkroom: Darkroom, message: InboxMessage) -> None:
         await checkpoint("notice.before_commit")
     await checkpoint("notice.after_commit")
     if started is not None:
-        await darkroom.doorbell.ring(started.id)
+        await darkroom.doorbell.wake()
 
 
 async def _refuse_fact(
@@ -244,7 +244,7 @@ async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
             outcome = "unknown_payment" if known is None else "settled"
             await close_message(tx, message, outcome=outcome)
         await checkpoint("notice.money_back_before_commit")
-    await darkroom.doorbell.ring()
+    await darkroom.doorbell.wake()
 
 
 def _looks(darkroom: Darkroom, paid: PaymentFact | None) -> int:
@@ -304,4 +304,4 @@ async def _take_callback(darkroom: Darkroom, message: InboxMessage) -> None:
             return
         await ring_task(tx, known.task_id)
         await close_message(tx, message, outcome="rung" if adoption is None else "adopted")
-    await darkroom.doorbell.ring(known.job_id)
+    await darkroom.doorbell.wake()

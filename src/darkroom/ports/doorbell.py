@@ -7,7 +7,19 @@ class Doorbell(Protocol):
     """Rings when there is work. A lost ring costs time, a double ring costs nothing."""
 
     async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
-        """Tell the workers that something is due, perhaps of this job, now or in a while. Never raises."""
+        """Tell the workers that something is due, perhaps of this job, now or in a while. Never raises.
+
+        For what came from outside, or from people: it may be told to another machine, which takes a moment.
+        Not inside a transaction.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Wake who waits in this process, and tell nobody else. Never raises.
+
+        For whoever is at work already, and for a ring that came in from outside: told on, it would come back
+        for ever.
+        """
         ...
 
     async def wait(self, timeout_seconds: float) -> None:
