@@ -17,12 +17,14 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from darkroom.adapters.intake import ProcessIntake
+from darkroom.adapters.storage_s3 import S3Place
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.db.migrate import migrate
 from darkroom.flow.stock_catalog import stock_catalog
 from darkroom.kit.log import configure_logging
+from darkroom.twin.seaweed import SeaweedServer, seaweed
 from darkroom.wiring import bundled_catalog
 from tests.shop import Shop, open_shop
 
@@ -160,3 +162,29 @@ async def empty_database(server: str) -> AsyncGenerator[Database]:
     yield database
     await database.close()
     _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Generator[SeaweedServer]:
+    """A real S3 server, one a process, started by the first test that asks for it."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-s3-"))
+    try:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            server = seaweed(folder)
+            yield runner.run(server.__aenter__())
+            runner.run(server.__aexit__(None, None, None))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def s3_place(s3_server: SeaweedServer) -> S3Place:
+    """A place on it that is this test's own."""
+    return S3Place(
+        bucket=s3_server.bucket,
+        prefix=f"tests/{uuid.uuid4().hex}",
+        endpoint=s3_server.endpoint,
+        region="auto",
+        access_key_id=s3_server.access_key_id,
+        secret_access_key=s3_server.secret_access_key,
+    )

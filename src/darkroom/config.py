@@ -1,5 +1,6 @@
 """Settings: typed, read once, from the environment. Half-configured parts stop the start."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -87,6 +88,18 @@ class Settings(BaseSettings):
         None,
         alias="DARKROOM_STORAGE_URL",
         description="object store; unset keeps photos in the data folder",
+    )
+    s3_endpoint: Text = Field(
+        None, alias="S3_ENDPOINT", description="the object store's address; unset is Amazon's own"
+    )
+    s3_region: Annotated[str, BeforeValidator(lambda value: _strip(value) or "auto")] = Field(
+        "auto", alias="S3_REGION", description="the bucket's region; R2 has only `auto`"
+    )
+    s3_access_key_id: Text = Field(
+        None, alias="S3_ACCESS_KEY_ID", description="the key to the bucket"
+    )
+    s3_secret_access_key: Secret = Field(
+        None, alias="S3_SECRET_ACCESS_KEY", description="the key's secret"
     )
     generation_provider: Annotated[Literal["studio", "kie"], BeforeValidator(_strip)] = Field(
         "studio",
@@ -240,6 +253,46 @@ class Settings(BaseSettings):
             if value is None:
                 raise ValueError(f"serverless is half configured: {name} is not set")
         return self
+
+    @model_validator(mode="after")
+    def _refuse_half_a_store(self) -> "Settings":
+        keys = {
+            "S3_ACCESS_KEY_ID": self.s3_access_key_id,
+            "S3_SECRET_ACCESS_KEY": self.s3_secret_access_key,
+        }
+        if self.storage_url is None:
+            given = [name for name, value in keys.items() if value is not None]
+            if given or self.s3_endpoint is not None:
+                name = given[0] if given else "S3_ENDPOINT"
+                raise ValueError(
+                    f"{name} is set, and DARKROOM_STORAGE_URL is not: there is no bucket"
+                )
+            return self
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", self.storage_url):
+            raise ValueError("DARKROOM_STORAGE_URL must be s3://bucket/optional/prefix")
+        for name, value in keys.items():
+            if value is None:
+                raise ValueError(f"the object store is half configured: {name} is not set")
+        if self.s3_endpoint is None and self.s3_region == "auto":
+            raise ValueError(
+                "the object store is half configured: S3_ENDPOINT is not set (Amazon's own: set S3_REGION)"
+            )
+        self._refuse_odd_endpoint()
+        return self
+
+    def _refuse_odd_endpoint(self) -> None:
+        parts = urlsplit(self.s3_endpoint or "https://amazon")
+        is_near = parts.hostname in LOOPBACK_HOSTS
+        if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError(
+                "S3_ENDPOINT is a scheme and a host alone: the bucket is not part of it"
+            )
+        if not parts.hostname or parts.scheme not in ({"http", "https"} if is_near else {"https"}):
+            raise ValueError("S3_ENDPOINT must begin with https:// (http:// on loopback only)")
+        if self.mode == "demo" and not is_near:
+            raise ValueError(
+                "demo mode refuses a real object store: S3_ENDPOINT is not on loopback"
+            )
 
     @model_validator(mode="after")
     def _refuse_weak_links(self) -> "Settings":

@@ -21,6 +21,7 @@ from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
 from darkroom.adapters.qstash_receiver import QStashReceiver
 from darkroom.adapters.storage import Storage, open_storage
+from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
 from darkroom.config import Limits, Settings
@@ -114,13 +115,27 @@ def bank_url(settings: Settings) -> str:
     return settings.sandbox_url or f"http://{settings.host}:{settings.port}{BANK_PATH}"
 
 
+def store_place(settings: Settings) -> S3Place | None:
+    """The bucket that is configured; None: photos are kept in the data folder."""
+    key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    if settings.storage_url is None or key is None or secret is None:
+        return None
+    return place_of(
+        settings.storage_url,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key_id=key,
+        secret_access_key=secret.get_secret_value(),
+    )
+
+
 @asynccontextmanager
 async def open_darkroom(
     settings: Settings, limits: Limits | None = None
 ) -> AsyncGenerator[Darkroom]:
     """Every part, joined; closed in order when the block ends. Does not migrate."""
     limits = limits or Limits()
-    store = open_storage(settings.storage_url, settings.data_dir.absolute() / "objects")
+    store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
     generation: dict[str, GenerationProvider] = {
         "studio": StudioProvider(store, processes=settings.studio_processes)
     }

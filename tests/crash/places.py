@@ -90,6 +90,7 @@ SITES: Final = _sites()
 
 UNSPOKEN: Final = {
     "download.fetch": "kie.ai's own; here a scripted provider stands between the same two checkpoints",
+    "storage.describe": "a question that changes nothing, asked by no flow of the story",
 }
 """Calls that no flow makes in the story, and why."""
 

@@ -1,15 +1,25 @@
 """Settings that are secrets: nothing that shows the settings shows them."""
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from darkroom.adapters.storage_s3 import S3Place, open_bucket
 from darkroom.config import IsolatedSettings, Settings, SettingsError, read_settings
+from darkroom.wiring import store_place
 
 WORDS = ("SECRET", "TOKEN", "API_KEY", "SIGNING_KEY", "DATABASE_URL")
 """What the name of a setting says when its value is a secret."""
 HIDDEN = "very-secret-value-of-32-characters"
+
+BUCKET = {
+    "DARKROOM_STORAGE_URL": "s3://photos/shop/one",
+    "S3_ENDPOINT": "https://account.r2.cloudflarestorage.com",
+    "S3_ACCESS_KEY_ID": "key-1",
+    "S3_SECRET_ACCESS_KEY": "secret-1",
+}
 
 
 def _secret_names() -> set[str]:
@@ -30,7 +40,8 @@ def test_no_secret_is_shown_with_the_settings() -> None:
     given: dict[str, Any] = dict.fromkeys(
         _secret_names() - {"DARKROOM_SANDBOX_SECRET", "KIE_API_KEY"}, HIDDEN
     )
-    settings = IsolatedSettings.model_validate(given | {"DARKROOM_PUBLIC_URL": "https://shop.test"})
+    bucket = {**BUCKET, "S3_SECRET_ACCESS_KEY": HIDDEN, "DARKROOM_PUBLIC_URL": "https://shop.test"}
+    settings = IsolatedSettings.model_validate(bucket | given)
     held = [value for value in dict(settings).values() if isinstance(value, SecretStr)]
     assert len(held) == len(given)
     for shown in (repr(settings), str(settings), str(dict(settings)), settings.model_dump_json()):
@@ -114,3 +125,56 @@ def test_demo_mode_talks_to_a_queue_of_this_machine_only(
         return
     with pytest.raises(ValidationError, match=refusal):
         IsolatedSettings.model_validate(given)
+
+
+def test_a_bucket_is_what_its_settings_say_without_the_space_around_them() -> None:
+    settings = IsolatedSettings.model_validate(
+        {name: f" {value}\n" for name, value in {**BUCKET, "S3_REGION": ""}.items()}
+    )
+    place = store_place(settings)
+    assert place == S3Place(
+        "photos", "shop/one", BUCKET["S3_ENDPOINT"], "auto", "key-1", "secret-1"
+    )
+    assert place is not None
+    assert "secret-1" not in repr(place)
+    assert "secret-1" not in repr(open_bucket(place)) + str(open_bucket(place))
+    assert store_place(IsolatedSettings.model_validate({})) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"S3_ACCESS_KEY_ID": " "}, "S3_ACCESS_KEY_ID is not set"),
+        ({"S3_SECRET_ACCESS_KEY": ""}, "S3_SECRET_ACCESS_KEY is not set"),
+        ({"S3_ENDPOINT": ""}, "S3_ENDPOINT is not set"),
+        ({"DARKROOM_STORAGE_URL": ""}, "DARKROOM_STORAGE_URL is not"),
+        ({"DARKROOM_STORAGE_URL": "gs://photos"}, "DARKROOM_STORAGE_URL must be s3://"),
+        ({"DARKROOM_STORAGE_URL": "s3://"}, "DARKROOM_STORAGE_URL must be s3://"),
+        ({"S3_ENDPOINT": "http://account.r2.cloudflarestorage.com"}, "S3_ENDPOINT must begin"),
+        ({"S3_ENDPOINT": "account.r2.cloudflarestorage.com"}, "S3_ENDPOINT"),
+        ({"S3_ENDPOINT": BUCKET["S3_ENDPOINT"] + "/photos"}, "the bucket is not part of it"),
+        ({"S3_ENDPOINT": "https://me:secret-1@r2.example"}, "a host alone"),
+        ({"DARKROOM_MODE": "demo"}, "S3_ENDPOINT is not on loopback"),
+        ({"DARKROOM_MODE": "demo", "S3_ENDPOINT": "", "S3_REGION": "eu-west-1"}, "demo mode"),
+    ],
+)
+def test_half_a_bucket_stops_the_start_with_one_line_that_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], named: str
+) -> None:
+    for field in Settings.model_fields.values():
+        monkeypatch.delenv(str(field.alias), raising=False)
+    for name, value in {**BUCKET, **changed}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=re.escape(named)) as refusal:
+        read_settings()
+    assert "secret-1" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_needs_no_endpoint_and_what_is_near_is_let_in() -> None:
+    for changed in (
+        {"S3_ENDPOINT": "", "S3_REGION": "eu-west-1"},
+        {"DARKROOM_MODE": "demo", "S3_ENDPOINT": "http://127.0.0.1:8333"},
+        {"S3_ENDPOINT": "http://localhost:8333/"},
+    ):
+        assert store_place(IsolatedSettings.model_validate({**BUCKET, **changed})) is not None

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from darkroom.adapters.payments.sandbox import SandboxPayments
-from darkroom.adapters.storage import open_storage
+from darkroom.adapters.storage import open_memory
 from darkroom.config import Limits
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database
@@ -96,7 +96,7 @@ async def _open_day(
         shop.darkroom = replace(
             shop.darkroom,
             payments={"sandbox": client},
-            store=open_storage("memory:///", Path()),
+            store=open_memory(),
             make_thumbnail=_no_thumbnail,
         )
         url = await stack.enter_async_context(loopback(application_of(shop)))

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from darkroom.adapters.storage import open_storage
+from darkroom.adapters.storage import open_memory
 from darkroom.config import Limits
 from darkroom.core.audit import run_audit
 from darkroom.core.leases import LeaseKind
@@ -103,7 +103,7 @@ async def _shop_on(
     async with open_shop(database, folder, limits=limits, bank=bank) as shop:
         shop.darkroom = replace(
             shop.darkroom,
-            store=open_storage("memory:///", Path()),
+            store=open_memory(),
             make_thumbnail=none,
             chat_enabled=chat,
         )

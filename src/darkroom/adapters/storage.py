@@ -3,27 +3,45 @@
 import asyncio
 import contextlib
 import hashlib
-import os
-from collections.abc import AsyncGenerator
-from datetime import timedelta
+import heapq
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
+from darkroom.adapters.storage_folder import sync_folders, sync_to_disk
+from darkroom.adapters.storage_s3 import (
+    MULTIPART_ABOVE_BYTES,
+    PART_BYTES,
+    PARTS_AT_ONCE,
+    REQUEST_SECONDS,
+    STREAM_SECONDS,
+    S3Place,
+    advice_of,
+    is_no_bucket,
+    open_bucket,
+    reason_of,
+)
 from darkroom.kit.outside import outside_call
 from darkroom.ports.storage import (
+    OBJECT_BYTES_MAX,
+    NoLinksError,
     ObjectConflictError,
     ObjectMissingError,
+    ObjectTooLargeError,
+    StorageBrokenError,
     StorageUnavailableError,
+    StoredObject,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from obstore import BytesStream, GetOptions, ListStream, ObjectMeta
+    from obstore import Attributes, BytesStream, GetOptions, GetResult, ListStream, ObjectMeta
 
 CALL_SECONDS: Final = 30
 """50 MB, the largest object, at 2 MB/s."""
@@ -31,51 +49,127 @@ PIECE_BYTES: Final = 262_144
 """What a slow reader holds: 64 readers at once are 16 MB; a 2 MB photo is eight pieces."""
 LINK_HOURS: Final = 6
 """A provider reads a selfie when a task's turn comes: hours in a full queue (external-apis 1.2)."""
+LINK_SECONDS_MAX: Final = 7 * 86_400
+"""S3's own limit, which nothing but S3 checks (external-apis 6.2)."""
+PAGE_MAX: Final = 1000
+"""What one answer of S3 lists at most."""
+PUTS_MAX: Final = 2
+"""Of one object in one call: the second when what was in the way is gone."""
+PROOFS: Final = "proofs"
+"""The folder of what `prove` puts; an object that it could not remove is swept."""
+SKEW_SECONDS_MAX: Final = 300
+"""A third of what S3 still takes for a signature, so that it is told before all calls fail."""
 
 
 class Storage:
-    """Write-once objects in one store."""
+    """Write-once objects in one store.
 
-    def __init__(self, store: ObjectStore, *, folder: Path | None = None) -> None:
+    Args:
+        store: for everything that is over in one request.
+        streams: the same place, with time for bodies that are read slowly; None is `store` itself.
+        folder: where `store` is a folder of this machine.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        streams: ObjectStore | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self._store = store
+        self._streams = streams or store
         self._folder = folder
 
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         """Store the bytes durably; the same bytes again are success.
 
-        A put whose answer was lost comes back as "already there": the bytes are read back and compared,
-        so a retry inside the client can never turn our own success into an error (external-apis 6.2).
+        A put whose answer was lost comes back as "already there", and so does a rival that is still being
+        written (409): the bytes are read back and compared, so that a retry inside the client can never turn
+        our own success into an error (external-apis 6.2).
+
+        Up to MULTIPART_ABOVE_BYTES the store itself refuses a second write (If-None-Match). Larger objects go
+        in parts, where obstore sends no condition: what is there already is compared and left alone, and of
+        two who find nothing and write at once, the later one replaces the other's bytes by the same: a key
+        carries the hash of its content. Other bytes under such a key in that moment would take two pictures
+        with one hash, or a broken key; `darkroom audit --bucket` reads every object against its row.
 
         Raises:
             ObjectConflictError: already there with other bytes.
             StorageUnavailableError: no answer; putting again is harmless.
         """
-        attributes = None if self._folder is not None else {"Content-Type": content_type}
+        in_parts = self._folder is None and len(data) > MULTIPART_ABOVE_BYTES
+        for _ in range(PUTS_MAX):
+            if in_parts and await self._has(key, data):
+                break
+            if await self._put(key, data, content_type, in_parts=in_parts):
+                break
+            if await self._has(key, data):
+                break
+        else:
+            raise StorageUnavailableError("put: it is there and is not")
+        if self._folder is not None:
+            await asyncio.to_thread(sync_to_disk, self._folder, self._folder / key)
+
+    async def _put(self, key: str, data: bytes, content_type: str, *, in_parts: bool) -> bool:
+        """Whether it was written; False: something is there."""
+        attributes: Attributes | None = (
+            None if self._folder is not None else {"Content-Type": content_type}
+        )
+        mode: Literal["create"] | None = None if in_parts else "create"
         try:
             async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
-                await self._store.put_async(key, data, mode="create", attributes=attributes)
+                await self._store.put_async(
+                    key,
+                    data,
+                    mode=mode,
+                    attributes=attributes,
+                    use_multipart=in_parts,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
         except AlreadyExistsError:
-            await self._compare(key, data)
+            return False
         except (BaseError, OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"put: {type(error).__name__}") from error
-        if self._folder is not None:
-            await asyncio.to_thread(_sync_to_disk, self._folder, self._folder / key)
+            raise StorageUnavailableError(f"put: {reason_of(error)}") from error
+        return True
 
-    async def _compare(self, key: str, data: bytes) -> None:
-        there = await self.get(key)
+    async def _has(self, key: str, data: bytes) -> bool:
+        """Whether exactly these bytes are there; False: nothing is. Raises ObjectConflictError."""
+        try:
+            there = await self.get(key, most_bytes=len(data))
+        except ObjectMissingError:
+            return False
+        except ObjectTooLargeError:
+            raise ObjectConflictError(key) from None
         if hashlib.sha256(there).digest() != hashlib.sha256(data).digest():
             raise ObjectConflictError(key)
+        return True
 
-    async def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectMissingError, StorageUnavailableError."""
-        try:
+    async def get(self, key: str, *, most_bytes: int = OBJECT_BYTES_MAX) -> bytes:
+        """The whole object, if it is not larger than its reader expects.
+
+        Raises:
+            ObjectMissingError: no such object.
+            ObjectTooLargeError: larger, and not read.
+            StorageUnavailableError: no answer, or not all of it.
+        """
+        with _errors_of("get", key):
             async with outside_call("storage.get", timeout_seconds=CALL_SECONDS):
-                result = await self._store.get_async(key)
-                return bytes(await result.bytes_async())
-        except FileNotFoundError as error:
-            raise ObjectMissingError(key) from error
-        except (BaseError, OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"get: {type(error).__name__}") from error
+                result = await self._streams.get_async(key)
+                size = result.meta["size"]
+                if size > most_bytes:
+                    raise ObjectTooLargeError(f"{key}: {size} bytes")
+                data = bytes(await result.bytes_async())
+        if len(data) != size:
+            raise StorageUnavailableError("get: not all of it came")
+        return data
+
+    async def describe(self, key: str) -> StoredObject:
+        """Size and age, by one HEAD. Raises ObjectMissingError, StorageUnavailableError."""
+        with _errors_of("describe", key):
+            async with outside_call("storage.describe", timeout_seconds=CALL_SECONDS):
+                return _described(await self._store.head_async(key))
 
     async def read(
         self, key: str, *, first: int = 0, beyond: int | None = None
@@ -91,47 +185,149 @@ class Storage:
             options = {"range": (first, beyond)}
         elif first:
             options = {"range": {"offset": first}}
-        try:
+        with _errors_of("read", key):
             async with outside_call("storage.read", timeout_seconds=CALL_SECONDS):
-                result = await self._store.get_async(key, options=options)
-        except FileNotFoundError as error:
-            raise ObjectMissingError(key) from error
-        except (BaseError, OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"read: {type(error).__name__}") from error
+                result: GetResult = await self._streams.get_async(key, options=options)
         return _pieces(result.stream(min_chunk_size=PIECE_BYTES))
 
     async def delete(self, key: str) -> None:
         """Remove the object if it is there, durably. Raises StorageUnavailableError."""
-        try:
+        with contextlib.suppress(ObjectMissingError), _errors_of("delete", key):
             async with outside_call("storage.delete", timeout_seconds=CALL_SECONDS):
-                with contextlib.suppress(FileNotFoundError):
-                    await self._store.delete_async(key)
-                if self._folder is not None:
-                    await asyncio.to_thread(_sync_folders, self._folder, self._folder / key)
-        except (BaseError, OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"delete: {type(error).__name__}") from error
+                await self._delete(key)
+
+    async def _delete(self, key: str) -> None:
+        if self._folder is None:
+            await self._store.delete_async(key)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            await self._store.delete_async(key)
+        # Also when it was gone: whoever removed it may have died before this.
+        await asyncio.to_thread(sync_folders, self._folder, self._folder / key)
 
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects under `folder/`. Raises StorageUnavailableError."""
-        try:
+        found: list[str] = []
+        with contextlib.suppress(ObjectMissingError), _errors_of("list", folder):
             async with outside_call("storage.list", timeout_seconds=CALL_SECONDS):
-                listing: ListStream[Sequence[ObjectMeta]] = self._store.list(f"{folder}/")  # pyright: ignore[reportUnknownMemberType] - another overload's
-                found = await listing.collect_async()
-        except FileNotFoundError:
-            return []
-        except (BaseError, OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"list: {type(error).__name__}") from error
-        return sorted(one["path"] for one in found)
+                async for page in self._listing(folder, after="", page=PAGE_MAX):
+                    found += [one["path"] for one in page]
+        return sorted(found)
+
+    async def list_page(self, folder: str, *, after: str = "", limit: int) -> list[StoredObject]:
+        """The next `limit` objects under `folder/`, by key; what is held is that much, never the bucket.
+
+        S3 lists in the order of keys, from where it is told. A folder's files come in no order: it is read
+        whole and the first `limit` are kept, which is this machine's own disk.
+
+        Raises StorageUnavailableError, also when a store lists in another order: a walk would skip objects.
+        """
+        if not 1 <= limit <= PAGE_MAX:
+            raise ValueError(f"a page has 1 to {PAGE_MAX} objects")
+        found: list[ObjectMeta] = []
+        with contextlib.suppress(ObjectMissingError), _errors_of("list_page", folder):
+            async with outside_call("storage.list_page", timeout_seconds=CALL_SECONDS):
+                if self._folder is None:
+                    async for page in self._listing(folder, after=after, page=limit):
+                        found = list(page)
+                        break
+                else:
+                    found = await self._first_files(folder, after=after, limit=limit)
+        keys = [one["path"] for one in found]
+        if keys != sorted(set(keys)) or (keys and keys[0] <= after):
+            raise StorageUnavailableError("list_page: the store does not list in the keys' order")
+        return [_described(one) for one in found]
+
+    def _listing(self, folder: str, *, after: str, page: int) -> "ListStream[Sequence[ObjectMeta]]":
+        return self._store.list(f"{folder}/", offset=after or None, chunk_size=page)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - another overload's
+
+    async def _first_files(self, folder: str, *, after: str, limit: int) -> "list[ObjectMeta]":
+        first: list[ObjectMeta] = []
+        async for page in self._listing(folder, after=after, page=PAGE_MAX):
+            files = [one for one in page if one["path"] > after]
+            first = heapq.nsmallest(limit, [*first, *files], key=lambda one: one["path"])
+        return first
 
     def readable_link(self, key: str) -> str:
         """An address under which a provider can read one object for LINK_HOURS.
 
         Raises:
-            TypeError: the store is a folder, which cannot give addresses.
+            NoLinksError: the store is a folder, which cannot give addresses.
         """
-        if not isinstance(self._store, AzureStore | GCSStore | S3Store):
-            raise TypeError("this store cannot give addresses")
-        return obstore.sign(self._store, "GET", key, timedelta(hours=LINK_HOURS))
+        return self._link("GET", key, timedelta(hours=LINK_HOURS))
+
+    def writable_link(self, key: str, *, seconds: int) -> str:
+        """An address to which one object can be PUT; it binds neither size nor type (external-apis 6.1).
+
+        Raises:
+            NoLinksError: the store is a folder, which cannot give addresses.
+            ValueError: `seconds` outside 1 to a week.
+        """
+        if not 1 <= seconds <= LINK_SECONDS_MAX:
+            raise ValueError("a link is good for 1 second to 7 days")
+        return self._link("PUT", key, timedelta(seconds=seconds))
+
+    def _link(self, method: Literal["GET", "PUT"], key: str, time: timedelta) -> str:
+        if not isinstance(self._store, S3Store):
+            raise NoLinksError(
+                "this store cannot give addresses: set DARKROOM_STORAGE_URL to s3://…"
+            )
+        return obstore.sign(self._store, method, key, time)
+
+    async def prove(self) -> None:
+        """Put twice, be refused, read back, find, delete: on one object that is removed in any case.
+
+        Raises:
+            StorageBrokenError: one line that says what is wrong.
+        """
+        key = f"{PROOFS}/{uuid4().hex}"
+        try:
+            await self._prove(key)
+        except StorageUnavailableError as error:
+            raise StorageBrokenError(advice_of(error.__cause__ or error)) from error
+        finally:
+            with contextlib.suppress(StorageUnavailableError):
+                await self.delete(key)
+
+    async def _prove(self, key: str) -> None:
+        first, second = b"first", b"other"
+        if not await self._put(key, first, "text/plain", in_parts=False):
+            raise StorageBrokenError("the store says that a key is taken which nobody ever used")
+        if await self._put(key, second, "text/plain", in_parts=False):
+            raise StorageBrokenError("the store ignores If-None-Match: a second write won")
+        try:
+            if await self.get(key, most_bytes=len(first)) != first:
+                raise StorageBrokenError("the store gives back other bytes than were put")
+            described = await self.describe(key)
+        except (ObjectMissingError, ObjectTooLargeError) as error:
+            raise StorageBrokenError("what was put is not there when it is read back") from error
+        skew = abs((datetime.now(UTC) - described.modified_at).total_seconds())
+        if skew > SKEW_SECONDS_MAX:
+            raise StorageBrokenError(f"the store's clock and ours differ by {skew:.0f} s")
+        before = key[:-1]
+        if key not in [one.key for one in await self.list_page(PROOFS, after=before, limit=10)]:
+            raise StorageBrokenError("what was put is not listed")
+        await self.delete(key)
+        with contextlib.suppress(ObjectMissingError):
+            await self.get(key)
+            raise StorageBrokenError("what was deleted is still there")
+
+
+@contextmanager
+def _errors_of(call: str, key: str) -> Generator[None]:
+    """A call's errors as the port names them. "Not found", said of the bucket, says nothing of the object."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if is_no_bucket(error):
+            raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
+        raise ObjectMissingError(key) from error
+    except (BaseError, OSError, TimeoutError) as error:
+        raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
+
+
+def _described(meta: "ObjectMeta") -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"])
 
 
 async def _pieces(stream: "BytesStream") -> AsyncGenerator[bytes]:
@@ -141,41 +337,28 @@ async def _pieces(stream: "BytesStream") -> AsyncGenerator[bytes]:
             async with outside_call("storage.piece", timeout_seconds=CALL_SECONDS):
                 piece = await anext(stream, None)
         except (BaseError, OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"piece: {type(error).__name__}") from error
+            raise StorageUnavailableError(f"piece: {reason_of(error)}") from error
         if piece is None:
             return
         yield bytes(piece)
 
 
-def _sync_to_disk(root: Path, path: Path) -> None:
-    """Make a file and its place survive a power cut: the row that points at it is durable, too."""
-    _sync(path)
-    _sync_folders(root, path)
+def open_s3(place: S3Place, *, request_seconds: float = REQUEST_SECONDS) -> Storage:
+    """A bucket of S3 or R2. Nothing is asked yet."""
+    return Storage(
+        open_bucket(place, request_seconds=request_seconds),
+        streams=open_bucket(place, request_seconds=STREAM_SECONDS),
+    )
 
 
-def _sync_folders(root: Path, path: Path) -> None:
-    """Make what a folder holds, or holds no longer, survive a power cut."""
-    for folder in _folders_up_to(root, path):
-        if folder.exists():
-            _sync(folder)
+def open_storage(place: S3Place | None, folder: Path) -> Storage:
+    """The bucket at `place`, or a folder of this machine."""
+    if place is not None:
+        return open_s3(place)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Storage(LocalStore(folder), folder=folder)
 
 
-def _sync(*targets: Path) -> None:
-    for target in targets:
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _folders_up_to(root: Path, path: Path) -> list[Path]:
-    return [folder for folder in path.parents if folder == root or root in folder.parents]
-
-
-def open_storage(url: str | None, folder: Path) -> Storage:
-    """The store at `url`, or a folder of this machine."""
-    if url is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Storage(LocalStore(folder), folder=folder)
-    return Storage(from_url(url))
+def open_memory() -> Storage:
+    """Objects of this process alone: for simulations of many orders."""
+    return Storage(MemoryStore())

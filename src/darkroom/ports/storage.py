@@ -1,11 +1,20 @@
 """What we ask of an object store. Putting is harmless twice: the key carries the content's hash."""
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+OBJECT_BYTES_MAX: Final = 50_000_000
+"""The largest object of ours: the downloader refuses a larger result, and a selfie becomes far less."""
 
 
 class ObjectMissingError(Exception):
     """No object has this key."""
+
+
+class ObjectTooLargeError(Exception):
+    """The object is larger than the caller is willing to hold. None of its bytes were read."""
 
 
 class ObjectConflictError(Exception):
@@ -13,7 +22,28 @@ class ObjectConflictError(Exception):
 
 
 class StorageUnavailableError(Exception):
-    """The store did not answer. The put may have happened; doing it again is harmless."""
+    """The store did not answer, or refused us. A put may have happened; doing it again is harmless."""
+
+
+class StorageBrokenError(Exception):
+    """The store does not keep what Darkroom rests on. The text is one line for the operator."""
+
+
+class NoLinksError(Exception):
+    """This store cannot give addresses: a folder is nowhere on the net."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a store says about an object without giving its bytes.
+
+    Attributes:
+        modified_at: by the store's own clock, with a time zone.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class ObjectStore(Protocol):
@@ -22,7 +52,7 @@ class ObjectStore(Protocol):
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         """Store the bytes; when it returns they survive a crash of this machine's processes and power.
 
-        "Already there" with the same bytes is success.
+        "Already there" with the same bytes is success, and leaves the object as old as it was.
 
         Raises:
             ObjectConflictError: already there with other bytes.
@@ -30,8 +60,18 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectMissingError, StorageUnavailableError."""
+    async def get(self, key: str, *, most_bytes: int = OBJECT_BYTES_MAX) -> bytes:
+        """The whole object. What somebody else may have put is read with a limit of its own.
+
+        Raises:
+            ObjectMissingError: no such object.
+            ObjectTooLargeError: it has more than `most_bytes`.
+            StorageUnavailableError: no answer.
+        """
+        ...
+
+    async def describe(self, key: str) -> StoredObject:
+        """Size and age, without the bytes. Raises ObjectMissingError, StorageUnavailableError."""
         ...
 
     async def read(
@@ -57,5 +97,42 @@ class ObjectStore(Protocol):
         ...
 
     async def list_keys(self, folder: str) -> list[str]:
-        """The keys of all objects under `folder/`. Raises StorageUnavailableError."""
+        """The keys of all objects under `folder/`. Raises StorageUnavailableError.
+
+        For a folder of one avatar: all of them are held. A whole bucket is walked by `list_page`.
+        """
+        ...
+
+    async def list_page(self, folder: str, *, after: str = "", limit: int) -> list[StoredObject]:
+        """The first `limit` objects under `folder/` whose keys come after `after`, in the keys' order.
+
+        Fewer than `limit`: there are no more. An object that comes or goes meanwhile may be missed or
+        shown; all that were there before and after are shown.
+
+        Raises StorageUnavailableError; ValueError for a `limit` outside 1 to 1000.
+        """
+        ...
+
+    def readable_link(self, key: str) -> str:
+        """An address under which a provider can read one object for hours. Asks nobody. Raises NoLinksError."""
+        ...
+
+    def writable_link(self, key: str, *, seconds: int) -> str:
+        """An address to which one object can be PUT for so long. Asks nobody.
+
+        It binds the key and the time only: neither the size, nor the type, nor that nothing is there yet.
+        Whoever hands it out reads what came with a limit (`describe`, `get`) and keeps a copy of its own.
+
+        Raises:
+            NoLinksError: this store cannot give addresses.
+            ValueError: `seconds` outside 1 to a week.
+        """
+        ...
+
+    async def prove(self) -> None:
+        """Try once, on an object that is removed again, all that Darkroom rests on.
+
+        Raises:
+            StorageBrokenError: the one line says what is wrong, and with which setting.
+        """
         ...

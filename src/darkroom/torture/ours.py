@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from darkroom.adapters.storage import ObjectMissingError, open_storage
+from darkroom.adapters.storage import open_storage
 from darkroom.config import IsolatedSettings
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database
@@ -20,6 +20,7 @@ from darkroom.flow.place_dev_order import place_dev_order
 from darkroom.flow.prepare import prepare
 from darkroom.flow.reconcile import Look, reconcile
 from darkroom.ports.intake import RefusalCode, Selfie
+from darkroom.ports.storage import ObjectMissingError
 from darkroom.torture.design import Held, Sold, Standing, Surroundings, Verdict
 from darkroom.torture.plan import Plan
 from darkroom.wiring import bundled_catalog, bundled_portrait, open_darkroom

@@ -1,0 +1,152 @@
+"""S3 and R2 as obstore opens them: every option said, none left to the environment; and what they answer."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+REQUEST_SECONDS: Final = 12
+"""One request: MULTIPART_ABOVE_BYTES at 2 MB/s take 8 s."""
+RETRY_SECONDS: Final = 15
+"""No request begins later than this after the first: with REQUEST_SECONDS on top the last one still ends within
+`storage.CALL_SECONDS`."""
+RETRIES_MAX: Final = 3
+BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS = 0.1, 2
+CONNECT_SECONDS: Final = 5
+STREAM_SECONDS: Final = 3600
+"""A download that a customer reads at their own pace; each piece of it is timed by itself."""
+MULTIPART_ABOVE_BYTES: Final = 16 * 1024 * 1024
+"""More than this would not surely go within one request of REQUEST_SECONDS."""
+PART_BYTES: Final = 8 * 1024 * 1024
+"""R2 wants parts of equal size but for the last, at least 5 MiB each (external-apis 6.1)."""
+PARTS_AT_ONCE: Final = 2
+"""Two parts that share 2 MB/s take 8 s, within REQUEST_SECONDS."""
+LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1"})
+
+_CODE: Final = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
+_NO_BUCKET: Final = "NoSuchBucket"
+_WRONG: Final = {
+    "InvalidAccessKeyId": "S3_ACCESS_KEY_ID is not known there",
+    "SignatureDoesNotMatch": "S3_SECRET_ACCESS_KEY is not the secret of S3_ACCESS_KEY_ID",
+    "AccessDenied": "the key S3_ACCESS_KEY_ID may not read, write and delete in this bucket",
+    "Unauthorized": "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are not accepted there",
+    _NO_BUCKET: "DARKROOM_STORAGE_URL names a bucket that is not there",
+    "InvalidBucketName": "DARKROOM_STORAGE_URL names no possible bucket",
+    "RequestTimeTooSkewed": "this machine's clock is wrong by more than a quarter of an hour",
+    "AuthorizationHeaderMalformed": "S3_REGION is not the bucket's region",
+    "PermanentRedirect": "S3_ENDPOINT or S3_REGION is not the bucket's",
+    "NotImplemented": "the store does not know conditional writes",
+}
+"""What an operator can do about a code (external-apis 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """A bucket, or a part of one, and the keys to it.
+
+    Attributes:
+        prefix: before every key, without slashes around; empty for none.
+        endpoint: None is Amazon's own, by region.
+    """
+
+    bucket: str
+    prefix: str
+    endpoint: str | None
+    region: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+
+def place_of(
+    url: str, *, endpoint: str | None, region: str, access_key_id: str, secret_access_key: str
+) -> S3Place:
+    """The place that `s3://bucket/optional/prefix` names. Raises ValueError for another kind of address."""
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError("a store's address is s3://bucket/optional/prefix")
+    return S3Place(
+        bucket=parts.netloc,
+        prefix=parts.path.strip("/"),
+        endpoint=None if endpoint is None else endpoint.rstrip("/"),
+        region=region,
+        access_key_id=access_key_id,
+        secret_access_key=secret_access_key,
+    )
+
+
+def open_bucket(place: S3Place, *, request_seconds: float = REQUEST_SECONDS) -> S3Store:
+    """The bucket, opened; nothing is asked yet.
+
+    The bucket's name goes into the path wherever an endpoint is given: R2 takes both ways, SeaweedFS and
+    everything on loopback only this one. Amazon's own gets it as the host's first word. Plain HTTP is for
+    loopback alone. R2 knows no tags, and one DELETE an object says what became of it (external-apis 6.1).
+    """
+    host = None if place.endpoint is None else urlsplit(place.endpoint).hostname
+    client: ClientConfig = {
+        "allow_http": host in LOOPBACK_HOSTS,
+        "timeout": timedelta(seconds=request_seconds),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+    }
+    retries: RetryConfig = {
+        "max_retries": RETRIES_MAX,
+        "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+        "backoff": {
+            "init_backoff": timedelta(seconds=BACKOFF_FIRST_SECONDS),
+            "max_backoff": timedelta(seconds=BACKOFF_MOST_SECONDS),
+            "base": 2,
+        },
+    }
+    options: S3Config = {
+        "region": place.region,
+        "access_key_id": place.access_key_id,
+        "secret_access_key": place.secret_access_key,
+        "virtual_hosted_style_request": place.endpoint is None,
+        "conditional_put": "etag",
+        "disable_tagging": True,
+        "disable_bulk_delete": True,
+    }
+    if place.endpoint is not None:  # Amazon's own address follows from the region
+        options["endpoint"] = place.endpoint
+    return S3Store(
+        place.bucket,
+        prefix=place.prefix or None,
+        config=options,
+        client_options=client,
+        retry_config=retries,
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, for a log line: the kind of error and the store's own code. Never its whole text."""
+    code = _code_of(error)
+    return type(error).__name__ if code is None else f"{type(error).__name__} {code}"
+
+
+def is_no_bucket(error: BaseException) -> bool:
+    """Whether "not found" was said of the bucket: then nothing follows for the object."""
+    return _code_of(error) == _NO_BUCKET
+
+
+def advice_of(error: BaseException) -> str:
+    """What is wrong, for an operator who is about to mend it."""
+    code = _code_of(error)
+    known = None if code is None else _WRONG.get(code)
+    if known is not None:
+        return known
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return f"S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are refused there ({code or 'no reason given'})"
+    if code is None and isinstance(error, TimeoutError):
+        return "S3_ENDPOINT does not answer in time"
+    return f"the store refuses or does not answer ({reason_of(error)})"
+
+
+def _code_of(error: BaseException) -> str | None:
+    found = _CODE.search(str(error))
+    return None if found is None else found[1]
