@@ -43,6 +43,7 @@ from darkroom.ports.payments import (
     RefundRefused,
     RefundState,
 )
+from darkroom.ports.storage import ObjectStore
 
 Answer = Created | Refused | NoAnswer
 
@@ -302,3 +303,17 @@ class ScriptedBank:
             PaidState.PAID,
             Money(known.price.amount_minor, known.price.currency),
         )
+
+
+@dataclass
+class LinkedStore:
+    """A store that gives addresses, as a bucket does: what is put there is put by the test."""
+
+    inner: ObjectStore
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def writable_link(self, key: str, *, seconds: int) -> str:
+        """Where one file may be put."""
+        return f"https://store.test/{key}?seconds={seconds}"

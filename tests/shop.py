@@ -15,7 +15,6 @@ from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.storage import open_storage
 from darkroom.adapters.thumbnails import make_thumbnail
-from darkroom.config import Limits
 from darkroom.core.jobs import StartedJob
 from darkroom.core.people import create_avatar, ensure_user
 from darkroom.db.database import Database
@@ -27,6 +26,7 @@ from darkroom.flow.photo_links import PhotoLinks
 from darkroom.flow.receive import receive_payment_notice
 from darkroom.flow.start_generation import GenerateRequest, start_generation
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
+from darkroom.limits import Limits
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.intake import Intake
 from tests.scripted import ScriptedBank, ScriptedIntake, ScriptedProvider, picture_of

@@ -6,9 +6,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -376,87 +374,3 @@ def read_settings() -> Settings:
         place = ".".join(str(part) for part in first["loc"])
         text = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{place}: {text}" if place else text) from None
-
-
-class Limits(BaseModel):
-    """Bounds of the pipeline. Not read from the environment: each is derived in its comment."""
-
-    model_config = ConfigDict(frozen=True)
-
-    recovery_seconds: float = 10
-    """Promise 5: what a dead worker held goes on within this."""
-    lease_seconds: float = 9
-    """The promise, less the longest pause between two looks for work (1 s in `flow/steps`)."""
-    renew_seconds: float = 3
-    """Three renewals a lease: two may fail before the work is lost."""
-    batch: int = 20
-    """Rows of one claim: kie.ai takes 20 creations in 10 s (external-apis 1.5)."""
-    lock_timeout_ms: int = 2000
-    """A claim waits this long for another of the same user; a claim takes milliseconds, so a longer wait
-    means a stalled peer, and the customer is better told to come back."""
-    unknown_grace_seconds: float = 90
-    """After a lost answer: a callback comes within twice the slowest generations seen (DESIGN 3)."""
-    pending_give_up_seconds: float = 900
-    """kie.ai itself gives up on its upstream after 600 s (code 408); half as much again on top."""
-    poll_first_seconds: float = 2.5
-    """kie.ai advises the first question after 2 to 3 s."""
-    poll_cap_seconds: float = 15
-    """The longest pause between two questions: what a lost callback may cost a waiting customer."""
-    retry_base_seconds: float = 1
-    retry_cap_seconds: float = 60
-    """1, 2, 4 ... 60 s: an hour's deadline leaves about 60 tries of a step."""
-    paused_seconds: float = 60
-    """Out of credit: look again every minute, without burning an attempt."""
-    slowed_seconds: float = 2
-    """After a 429 without Retry-After: a fifth of kie.ai's window."""
-    bad_results_max: int = 3
-    """Downloads of one result that were no picture before another generation is bought."""
-    callback_tries_max: int = 6
-    """Looks at a task that its provider does not know yet: 2 + 4 + ... + 64 s, longer than the grace."""
-    payment_ask_first_seconds: float = 30
-    """A notice comes within seconds of paying; paying takes longer than this."""
-    payment_ask_cap_seconds: float = 600
-    payment_expire_seconds: float = 86_400
-    """The older system kept a pending generation for 24 h (domain facts)."""
-    refund_ask_first_seconds: float = 5
-    """A bank's own timeout is about as long: sooner its books may not hold what it is doing."""
-    refund_ask_cap_seconds: float = 3600
-    """SBP refunds take days (external-apis 4.2): once an hour is enough for those, a notice comes sooner."""
-    refund_grace_seconds: float = 600
-    """Without keys, a call that is not in the books may still be on its way: YooKassa's longest is 30 s
-    (external-apis 5.1), twenty of those."""
-    refund_tries_max: int = 30
-    """"Not now" so often, an hour apart at the end, is more than a day: then a person looks."""
-    dedupe_days: int = 7
-    """QStash keeps a failed message at most 7 days; after that a redelivery cannot come."""
-    request_key_days: int = 30
-    open_jobs_max: int = 10
-    """Sets of one customer at once, by hand: three avatars with three styles each, and one more."""
-    payments_max: int = 10
-    payments_window_seconds: float = 900
-    """10 in 15 minutes, as the older system declared for opening payments, and never counted."""
-    uploads_max: int = 60
-    uploads_window_seconds: float = 3600
-    """Three avatars of eight selfies, one file a request, twice over and a little."""
-    session_days: int = 30
-    """A customer comes back for the photos within a month; after that they open the Mini App again."""
-    look_seconds: float = 2
-    """Between two looks at the jobs that are watched: what a lost NOTIFY costs a waiting customer. One
-    statement a process, however many watch."""
-    look_pause_seconds: float = 0.1
-    """After a NOTIFY: ten looks a second at most, however many photos are stored in it."""
-    heartbeat_seconds: float = 15
-    """Half of the shortest idle time that proxies in front of us close a connection after (30 s)."""
-    stream_seconds: float = 600
-    """Then the client comes back by itself and shows its session again: an ended one lives on so long. Shorter
-    than a link is good, so that none in a live page dies."""
-    streams_per_user: int = 5
-    """A browser opens 6 connections to one HTTP/1.1 host: one is left for everything else."""
-    streams_per_process: int = 500
-    """Half of the 1024 open files that a process has by default; the rest is for requests and the pool."""
-    sweep_batch: int = 1000
-    """Rows a sweep deletes in one statement: milliseconds, so that nobody waits behind it."""
-    put_grace_seconds: float = 300
-    """A put takes 30 s at most (the adapter's own limit): after ten times that none is under way."""
-    audit_seconds: float = 600
-    """Every ten minutes, as the model for it does (style-models 2.1)."""

@@ -24,7 +24,7 @@ from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
-from darkroom.config import Limits, Settings
+from darkroom.config import Settings
 from darkroom.core.checkup import examine_database
 from darkroom.db.database import Database
 from darkroom.db.embedded import EmbeddedPostgres
@@ -39,6 +39,7 @@ from darkroom.flow.examine import (
 )
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
+from darkroom.limits import Limits
 from darkroom.ports.checkup import Check, Finding
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.payments import PaymentProvider

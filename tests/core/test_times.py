@@ -1,11 +1,12 @@
 """Every time the program keeps, held against the others: no two of them may contradict each other."""
 
-from darkroom.config import Limits, Settings
+from darkroom.config import Settings
 from darkroom.core.ledger import CLOCK_SECONDS
 from darkroom.core.lifecycle import STATUSES
 from darkroom.flow.reconcile import DAYS, GRACE_SECONDS
 from darkroom.flow.steps import WORK_STEPS
 from darkroom.flow.work_in_calls import ROUND_SECONDS
+from darkroom.limits import Limits
 from tests.shop import Shop
 
 SERVERLESS_SECONDS = 60

@@ -9,10 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
-from darkroom.config import Limits
 from darkroom.db.database import Database
 from darkroom.edges.worker import Worker
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.limits import Limits
 from tests.scripted import ScriptedProvider
 from tests.shop import open_shop
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 from uuid import uuid4
 
-from darkroom.config import Limits
 from darkroom.core.audit import run_audit
 from darkroom.core.people import create_avatar, ensure_user
 from darkroom.db.database import Connection, Database, DatabaseUnavailableError, RowBusyError
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import OrderRequest, order_photos
+from darkroom.limits import Limits
 from darkroom.ports.generation import GenerationProvider
 from darkroom.twin.faulty_network import FaultyNetwork
 from darkroom.twin.network_faults import Fault, Kind, Passing

@@ -49,6 +49,7 @@ from darkroom.flow.start_generation import start_generation
 from darkroom.flow.stock_catalog import export_catalog
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.take_notices import take_due_notices
+from darkroom.flow.upload_directly import keep_uploads, open_uploads
 from darkroom.flow.watch_jobs import JobWatch
 from darkroom.flow.work_in_calls import work_in_call
 from darkroom.flow.zip_photos import zip_photos
@@ -73,7 +74,7 @@ from darkroom.ports.payments import (
 from darkroom.ports.storage import ObjectStore
 from darkroom.wiring import bundled_catalog
 from tests.crash.vanishing import Crash, World
-from tests.scripted import picture_of
+from tests.scripted import LinkedStore, picture_of
 from tests.shop import Customer, Shop
 
 SPARE = "SELECT max(id) FROM avatars WHERE name = 'Spare'"
@@ -195,9 +196,8 @@ def _spare_avatar(world: World, customer: Customer) -> None:
             shop.darkroom, user_id=customer.user_id, avatar_id=avatar_id, name="Spare"
         )
     )
-    selfie_id = 0
-    for picture in (picture_of(-99), picture_of(-98)):
-        selfie_id = world.insist(_adding(avatar_id, picture))
+    world.insist(_adding_directly(customer.user_id, avatar_id, picture_of(-99)))
+    selfie_id = world.insist(_adding(avatar_id, picture_of(-98)))
     world.insist(
         lambda shop: _gone(
             remove_selfie(
@@ -224,6 +224,20 @@ def _spare_avatar(world: World, customer: Customer) -> None:
 def _adding(avatar_id: int, picture: bytes) -> Callable[[Shop], Awaitable[int]]:
     async def add(shop: Shop) -> int:
         return await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture)
+
+    return add
+
+
+def _adding_directly(
+    user_id: int, avatar_id: int, picture: bytes
+) -> Callable[[Shop], Awaitable[object]]:
+    async def add(shop: Shop) -> object:
+        store = cast("ObjectStore", LinkedStore(shop.darkroom.store))
+        linked = replace(shop.darkroom, store=store)
+        ids = {"user_id": user_id, "avatar_id": avatar_id}
+        (link,) = await open_uploads(linked, **ids, file_names=["me.jpg"])
+        await store.put_once(f"uploads/{avatar_id}/{link.id}", picture, "image/jpeg")
+        return await keep_uploads(linked, **ids, upload_ids=[link.id])
 
     return add
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from darkroom.config import IsolatedSettings, Limits
+from darkroom.config import IsolatedSettings
 from darkroom.core.jobs import JobView, StartedJob
 from darkroom.core.photos import PhotoView
 from darkroom.core.progress import (
@@ -36,6 +36,7 @@ from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.tell_watchers import tell_watchers
 from darkroom.flow.watch_jobs import JobWatch, Seen, changes_since, parse_seen
+from darkroom.limits import Limits
 from darkroom.ports.generation import Again, FailedThere, GenerationRequest, Working
 from darkroom.twin.loopback import loopback
 from tests.edges.serving import application_of

@@ -35,6 +35,9 @@ class _Bell:
     async def wait(self, timeout_seconds: float) -> None:
         await asyncio.sleep(min(timeout_seconds, 0.01))
 
+    async def wake(self) -> None:
+        return None
+
 
 @pytest.fixture
 def bell(shop: Shop) -> _Bell:

@@ -19,13 +19,13 @@ import pytest
 
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.storage import open_memory
-from darkroom.config import Limits
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database
 from darkroom.flow import send_refunds
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.pay_back import read_open_refunds
 from darkroom.flow.reconcile import Look, reconcile
+from darkroom.limits import Limits
 from darkroom.ports.generation import Again, BadResultError, FailedThere, GenerationRequest
 from darkroom.ports.pictures import Thumbnail
 from darkroom.twin.bank import SandboxBank

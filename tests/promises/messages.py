@@ -373,6 +373,8 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     "DELETE /api/session": "who somebody is, no order: tests/edges/test_identity.py",
     # An order at every status, any number of times, at once: there.
     "DELETE /api/me": "ends everything: tests/edges/test_leaving.py",
+    f"POST {AVATAR}/uploads": "promises an address, no order: tests/edges/test_direct_uploads.py",
+    f"POST {AVATAR}/uploads/complete": "keeps selfies as `selfie` does: tests/edges/test_direct_uploads.py",
     "GET /api/policy": "reads",
     "GET /api/openapi.json": "reads",
     "GET /api/payments/{payment_id}": "reads",

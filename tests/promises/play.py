@@ -14,7 +14,6 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from darkroom.adapters.storage import open_memory
-from darkroom.config import Limits
 from darkroom.core.audit import run_audit
 from darkroom.core.leases import LeaseKind
 from darkroom.core.lifecycle import Kind
@@ -22,6 +21,7 @@ from darkroom.db.database import Database
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.make_avatar import AVATARS_MAX, AvatarRequest, make_avatar
 from darkroom.flow.take_notices import take_due_notices
+from darkroom.limits import Limits
 from darkroom.ports.generation import BadResultError
 from darkroom.ports.pictures import Thumbnail
 from tests.promises.ends import MADE_FOR, OVERSPENT, STANDING, End, State, after, read_ends

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from darkroom.config import Limits
 from darkroom.core.attempts import begin_calls, record_created
 from darkroom.core.audit import run_audit
 from darkroom.core.leases import renew_leases
@@ -22,6 +21,7 @@ from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.kit.checkpoint import checkpoint, checkpoints_handled_by
+from darkroom.limits import Limits
 from darkroom.ports.generation import (
     FailedThere,
     GenerationRequest,

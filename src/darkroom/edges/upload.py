@@ -1,11 +1,9 @@
 """Files in a multipart body: counted as they stream, hashed, spooled, and gone when the request ends."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from tempfile import SpooledTemporaryFile
-from typing import IO, Final
+from typing import Final
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -14,68 +12,29 @@ from starlette.requests import ClientDisconnect
 
 from darkroom.flow.add_selfie import Upload
 from darkroom.flow.errors import RequestRefusedError
-from darkroom.ports.intake import RefusalCode
+from darkroom.flow.received_file import FILE_BYTES_MAX, ReceivedFile
 from darkroom.ports.storage import StorageUnavailableError
 
 FILES_MAX: Final = 8
 """What an avatar keeps: a request with more could not be accepted whole."""
-FILE_BYTES_MAX: Final = 30 * 1024 * 1024
-"""What customers were promised (domain facts, "Reference-photo rules"); a phone's largest have 25 MB."""
 PARTS_MAX: Final = 32
 """The files and a form's few other fields."""
 AROUND_BYTES_MAX: Final = 1024 * 1024
 """Boundaries, part headers and other fields: 32 parts of a few KB."""
 REQUEST_BYTES_MAX: Final = FILES_MAX * FILE_BYTES_MAX + AROUND_BYTES_MAX
-SPOOL_BYTES: Final = 1024 * 1024
-"""In memory up to here, then in an unnamed file: eight files of a request are at most 8 MB of memory."""
 RECEIVE_SECONDS: Final = 600
 """Eight files of 30 MB at 400 KB/s, a poor mobile uplink."""
 FILE_NAME_MAX: Final = 100
-
-
-class _File:
-    """One file that is coming in."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.size_bytes = 0
-        self._hash = hashlib.sha256()
-        self._spool: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the request
-
-    def add(self, data: bytes) -> None:
-        """Take a piece. What is beyond the limit is counted and not kept."""
-        self.size_bytes += len(data)
-        if self.size_bytes <= FILE_BYTES_MAX:
-            self._hash.update(data)
-            self._spool.write(data)
-
-    def read(self) -> bytes:
-        """The whole file."""
-        self._spool.seek(0)
-        return self._spool.read()
-
-    def close(self) -> None:
-        """Give the disk's space back."""
-        self._spool.close()
-
-    def as_upload(self) -> Upload:
-        """What the flow gets."""
-        refusal = None
-        if self.size_bytes == 0:
-            refusal = RefusalCode.EMPTY
-        elif self.size_bytes > FILE_BYTES_MAX:
-            refusal = RefusalCode.TOO_LARGE
-        return Upload(self.name, self._hash.hexdigest(), self.read, refusal)
 
 
 class _Form:
     """Follows the parser through the parts of one body."""
 
     def __init__(self, boundary: bytes) -> None:
-        self.files: list[_File] = []
+        self.files: list[ReceivedFile] = []
         self.is_whole = False
         self._parts = 0
-        self._current: _File | None = None
+        self._current: ReceivedFile | None = None
         self._field = b""
         self._value = b""
         self._disposition = b""
@@ -118,7 +77,7 @@ class _Form:
             raise RequestRefusedError(
                 400, "TOO_MANY_FILES", f"Send at most {FILES_MAX} files at once", limit=FILES_MAX
             )
-        self._current = _File(_shown_name(options[b"filename"]))
+        self._current = ReceivedFile(_shown_name(options[b"filename"]))
         self.files.append(self._current)
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:

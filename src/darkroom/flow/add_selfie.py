@@ -98,7 +98,7 @@ async def add_selfies(
         locale = await find_locale(tx, user_id=user_id, avatar_id=avatar_id)
     if locale is None:
         raise not_found("avatar")
-    await _refuse_too_many(darkroom, user_id)
+    await refuse_too_many_uploads(darkroom, user_id)
     async with receive() as uploads:
         seen = await _all_of([_look(darkroom, avatar_id, upload) for upload in uploads])
     kept = await _keep_all(darkroom, user_id, avatar_id, seen)
@@ -111,8 +111,11 @@ async def add_selfies(
     return outcomes
 
 
-async def _refuse_too_many(darkroom: Darkroom, user_id: int) -> None:
-    """Counted before a byte is read, behind the user's lock: parallel uploads count each other."""
+async def refuse_too_many_uploads(darkroom: Darkroom, user_id: int) -> None:
+    """Count one more upload before a byte of it is read. Raises RequestRefusedError 429, RowBusyError.
+
+    Behind the user's lock: parallel uploads count each other.
+    """
     limits = darkroom.limits
     async with darkroom.database.transaction() as tx:
         await lock_user(tx, user_id, lock_timeout_ms=limits.lock_timeout_ms)

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from darkroom.config import Limits
 from darkroom.core.tasks import TaskClaim
 from darkroom.db.database import Database
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
+from darkroom.limits import Limits
 from darkroom.ports.doorbell import Doorbell
 from darkroom.ports.generation import GenerationProvider, GenerationRequest, Reference
 from darkroom.ports.intake import Intake

@@ -30,7 +30,7 @@ MOVES_MADE: Final = (
     "payment: succeeded -> refunded",
     "refund: new -> requested",
 )
-FOLDERS: Final = ("references", "generated", "thumbnails")
+FOLDERS: Final = ("references", "generated", "thumbnails", "uploads")
 """What lies under an avatar's number: selfies, photos, and their small pictures."""
 
 

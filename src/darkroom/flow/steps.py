@@ -19,6 +19,7 @@ from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.sweep import sweep
 from darkroom.flow.take_notices import take_due_notices
+from darkroom.flow.upload_directly import remove_ended_uploads
 
 
 class Step(NamedTuple):
@@ -55,6 +56,7 @@ CHORES: Final = (
     Step("selfies", delete_selfies, 1, 60),
     Step("forget", forget_leavers, 1, 60),
     Step("erase", erase_pictures, 1, 60),
+    Step("uploads", remove_ended_uploads, 1, 60),
 )
 """What no customer waits for. A worker does them one after the other, in one lane that no doorbell wakes: they
 must not take connections from those who write answers down."""

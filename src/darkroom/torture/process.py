@@ -17,13 +17,14 @@ from typing import Final
 
 from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider
-from darkroom.config import Limits, Settings, read_settings
+from darkroom.config import Settings, read_settings
 from darkroom.edges.serve import make_server
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.prepare import prepare
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.kit.log import configure_logging
+from darkroom.limits import Limits
 from darkroom.torture.design import CALM_LIFE
 from darkroom.wiring import build_application, bundled_catalog, open_darkroom
 

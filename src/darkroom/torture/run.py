@@ -15,9 +15,9 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
-from darkroom.config import Limits
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.edges.serve import listen_on_free_port
+from darkroom.limits import Limits
 from darkroom.torture.attack import (
     BANK_BUSY_SHARE,
     BANK_SLOW_SHARE,

@@ -58,7 +58,7 @@ class SandboxBank:
         self, *, secret: str, file: Path, public_url: str, habits: BankHabits | None = None
     ) -> None:
         self._secret = secret
-        self._public_url = public_url.rstrip("/")
+        self.public_url = public_url.rstrip("/")
         self.habits = habits or BankHabits()
         self.books = BankBooks(file, self.habits)
         self._sending: set[asyncio.Task[None]] = set()
@@ -139,7 +139,7 @@ class SandboxBank:
         return JSONResponse(self._answer(row))
 
     def _answer(self, row: sqlite3.Row) -> dict[str, Any]:
-        return {**_public(row), "checkout_url": f"{self._public_url}/checkout/{row['id']}"}
+        return {**_public(row), "checkout_url": f"{self.public_url}/checkout/{row['id']}"}
 
     async def _refund(self, request: Request) -> Response:
         """Pay back: done, pending, refused, or done without a word."""
