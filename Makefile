@@ -32,6 +32,10 @@ help: ## what there is to make
 demo: $(VENV)/.installed ## one whole order, from payment to photos, then the audit (TIER=premium STYLE=creative)
 	@$(BIN)/darkroom demo --tier $(TIER) --style $(STYLE)
 
+.PHONY: demo-full
+demo-full: $(VENV)/.installed-dev ## orders through stand-ins of kie.ai, QStash and S3, no worker, under faults (SEED=7)
+	@$(BIN)/darkroom rehearse --seed $(or $(SEED),1) --tier $(TIER) --style $(STYLE)
+
 .PHONY: run
 run: $(VENV)/.installed ## API and worker on http://127.0.0.1:8000, everything embedded
 	@DARKROOM_MODE=demo $(BIN)/darkroom run

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 from darkroom.config import Settings
 from darkroom.edges.cli import build_cli
 from darkroom.edges.terminal import Wires
+from darkroom.rehearsal.begin import begin_rehearsal
 from darkroom.torture.begin import begin_torture
 from darkroom.twin.bank import SandboxBank
 from darkroom.wiring import (
@@ -49,6 +50,7 @@ def main() -> None:
             bundled_portrait=bundled_portrait,
             run_torture=begin_torture,
             open_checks=open_checks,
+            rehearse=begin_rehearsal,
         )
     )()
 

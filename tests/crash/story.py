@@ -234,10 +234,13 @@ def _adding_directly(
     async def add(shop: Shop) -> object:
         store = cast("ObjectStore", LinkedStore(shop.darkroom.store))
         linked = replace(shop.darkroom, store=store)
-        ids = {"user_id": user_id, "avatar_id": avatar_id}
-        (link,) = await open_uploads(linked, **ids, file_names=["me.jpg"])
+        (link,) = await open_uploads(
+            linked, user_id=user_id, avatar_id=avatar_id, file_names=["me.jpg"]
+        )
         await store.put_once(f"uploads/{avatar_id}/{link.id}", picture, "image/jpeg")
-        return await keep_uploads(linked, **ids, upload_ids=[link.id])
+        return await keep_uploads(
+            linked, user_id=user_id, avatar_id=avatar_id, upload_ids=[link.id]
+        )
 
     return add
 

@@ -80,6 +80,7 @@ class Terminal:
             bundled_portrait=bundled_portrait,
             run_torture=begin_torture,
             open_checks=refuse,
+            rehearse=refuse,
         )
         return CliRunner().invoke(build_cli(wires), list(words))
 

@@ -71,6 +71,32 @@ def _add_serving(app: typer.Typer, wires: Wires) -> None:
         """One whole order from payment to photos, on a database of its own, then the audit."""
         sys.exit(run(run_demo(wires, tier=tier, style=style, folder=folder)))
 
+    @app.command("rehearse")
+    def rehearse(
+        seed: Annotated[int, typer.Option(min=0, help="the same seed, the same faults")] = 1,
+        orders: Annotated[int, typer.Option(min=1, max=50, help="sets to sell")] = 2,
+        faults: Annotated[
+            float, typer.Option(min=0, max=60, help="percent of requests that go wrong")
+        ] = 15,
+        tier: Annotated[str, typer.Option(help="starter, standard or premium")] = "starter",
+        style: Annotated[str, typer.Option(help="a style of the catalog")] = "signature",
+        *,
+        folder: Annotated[Path, typer.Option(help="where the photos go")] = Path("demo-photos"),
+    ) -> None:
+        """Orders through stand-ins of kie.ai, QStash, S3 and a bank, without a worker, under faults."""
+        sys.exit(
+            run(
+                wires.rehearse(
+                    seed=seed,
+                    orders=orders,
+                    fault_percent=faults,
+                    tier=tier,
+                    style=style,
+                    photos_folder=folder,
+                )
+            )
+        )
+
 
 def _add_torture(app: typer.Typer, wires: Wires) -> None:
     @app.command("torture")

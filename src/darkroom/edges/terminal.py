@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from fastapi import FastAPI
@@ -50,6 +51,23 @@ class OpenChecks(Protocol):
         ...
 
 
+class Rehearse(Protocol):
+    """`rehearsal.begin_rehearsal`."""
+
+    def __call__(
+        self,
+        *,
+        seed: int,
+        orders: int,
+        fault_percent: float,
+        tier: str,
+        style: str,
+        photos_folder: Path,
+    ) -> Coroutine[Any, Any, int]:
+        """The exit code."""
+        ...
+
+
 class RunTorture(Protocol):
     """`torture.begin_torture`."""
 
@@ -84,6 +102,7 @@ class Wires:
     bundled_portrait: Callable[[], bytes]
     run_torture: RunTorture
     open_checks: OpenChecks
+    rehearse: Rehearse
 
 
 def settings_or_exit() -> Settings:
