@@ -40,7 +40,12 @@ from darkroom.flow.read_back import (
     read_photos,
 )
 from darkroom.flow.read_policy import read_promised
-from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.receive import (
+    QueueFailure,
+    receive_generation_callback,
+    receive_queue_failure,
+    receive_queue_message,
+)
 from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
@@ -299,6 +304,11 @@ def _started_by_hand(world: World, customer: Customer) -> None:
         )
     # A call that has no time left hands over; the rounds themselves are those of everybody else.
     world.attempt(lambda shop: work_in_call(shop.darkroom, seconds=0))
+    # A delivery that the queue gave up on, told twice.
+    given_up = QueueFailure("msg_1", "dlq_1", job_id, status=500, retried=3)
+    for _ in range(2):
+        world.insist(lambda shop: receive_queue_failure(shop.darkroom, given_up))
+    _read_notices(world)
 
 
 def _granted_and_replayed(world: World) -> None:

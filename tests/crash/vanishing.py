@@ -10,14 +10,17 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.db.database import Database, DatabaseUnavailableError
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.kit.outside import outside_call
 from tests.crash.places import BEFORE_COMMIT, DONE, Form, Place, site_of_caller
 from tests.scripted import ScriptedBank, ScriptedProvider
 from tests.shop import Shop, open_shop
@@ -32,6 +35,14 @@ STEP_SECONDS: Final = 60
 
 class VanishedError(Exception):
     """The process is gone; what it was doing will never be known to it."""
+
+
+class _PublishingDoorbell(LocalDoorbell):
+    """Publishes as the queue's does, between the same two checkpoints, and nobody gets the message."""
+
+    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
+        async with outside_call("qstash.publish", timeout_seconds=STEP_SECONDS):
+            await super().ring(job_id, after_seconds=after_seconds)
 
 
 class Crash:
@@ -73,6 +84,7 @@ class Process:
             )
         )
         shop.offset_seconds = self._world.offset_seconds
+        shop.darkroom = replace(shop.darkroom, doorbell=_PublishingDoorbell())
         return shop
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import UUID
 
@@ -23,6 +24,23 @@ from darkroom.ports.payments import (
 log = get_logger("flow")
 
 EXTERNAL_ID_MAX: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFailure:
+    """A message that the outside queue gave up on, as it told us.
+
+    Attributes:
+        message_id: the queue's id of the message; the failure's own where that is missing.
+        job_id: what the message was about; None: whatever was due, or nobody can read it.
+        status: what the last delivery was answered; 0 is no answer.
+    """
+
+    message_id: str
+    dlq_id: str | None
+    job_id: int | None
+    status: int
+    retried: int
 
 
 def fact_payload(fact: PaymentFact) -> dict[str, object]:
@@ -140,3 +158,24 @@ async def receive_queue_message(
         await checkpoint("receive.queue_before_commit")
     await darkroom.doorbell.wake()
     return True
+
+
+async def receive_queue_failure(darkroom: Darkroom, failure: QueueFailure) -> bool:
+    """Keep what the outside queue says it gave up on, once a message. False: it was here before.
+
+    When it returns, it survives any crash; a step acts on it.
+
+    Raises:
+        DatabaseUnavailableError: not kept; the queue tells it again.
+    """
+    async with darkroom.database.connection() as tx:
+        fresh = await store_message(
+            tx,
+            source="qstash",
+            external_id=external_id_of(failure.message_id),
+            kind="queue_failure",
+            payload=asdict(failure),
+        )
+    await checkpoint("receive.queue_failure_stored")
+    await darkroom.doorbell.wake()
+    return fresh

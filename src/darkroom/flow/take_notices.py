@@ -33,6 +33,7 @@ from darkroom.db.database import Connection, DatabaseRefusedError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.receive import fact_payload
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.take_queue_failure import take_queue_failure
 from darkroom.flow.tell_customer import tell_about_refunds
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
@@ -80,6 +81,8 @@ async def take_due_notices(darkroom: Darkroom) -> int:
                     await _take_payment(darkroom, message)
                 case "money_back":
                     await _take_money_back(darkroom, message)
+                case "queue_failure":
+                    await take_queue_failure(darkroom, message)
                 case _:
                     await _take_callback(darkroom, message)
         except (
