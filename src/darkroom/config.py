@@ -24,6 +24,11 @@ class SettingsError(Exception):
     """The environment cannot be started with. The text is one clear line for the operator."""
 
 
+def _strip_only(value: object) -> object:
+    """For settings with a default: an empty one stays a mistake that is named."""
+    return value.strip() if isinstance(value, str) else value
+
+
 def _strip(value: object) -> object:
     """Environment values come with stray newlines; an empty one is an unset one."""
     if isinstance(value, str):
@@ -33,6 +38,9 @@ def _strip(value: object) -> object:
 
 Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_strip)]
+Word = Annotated[str, BeforeValidator(_strip_only), Field(min_length=1)]
+Amount = Annotated[float | None, BeforeValidator(_strip)]
+GENERATION_NAMES: Final = "studio, kie, kie:MODEL"
 
 
 class Settings(BaseSettings):
@@ -45,12 +53,12 @@ class Settings(BaseSettings):
         alias="DARKROOM_MODE",
         description="`demo` trusts a bare telegramUserId on loopback",
     )
-    data_dir: Path = Field(
+    data_dir: Annotated[Path, BeforeValidator(_strip_only)] = Field(
         Path(".darkroom"),
         alias="DARKROOM_DATA_DIR",
         description="the embedded database and local photos",
     )
-    host: str = Field(
+    host: Word = Field(
         "127.0.0.1", alias="DARKROOM_HOST", description="address the server listens on"
     )
     port: int = Field(8000, alias="DARKROOM_PORT", ge=0, le=65535, description="port it listens on")
@@ -95,7 +103,7 @@ class Settings(BaseSettings):
         description="CPU processes that open customers' files",
     )
     kie_api_key: Secret = Field(None, alias="KIE_API_KEY", description="turns kie.ai on")
-    kie_base_url: str = Field(
+    kie_base_url: Word = Field(
         "https://api.kie.ai", alias="KIE_BASE_URL", description="kie.ai's address"
     )
     kie_window_requests: int = Field(
@@ -107,7 +115,45 @@ class Settings(BaseSettings):
         gt=0,
         description="the window, with a little for the road",
     )
-    kie_model: str = Field("nano-banana-pro", alias="KIE_MODEL", description="kie.ai's model")
+    kie_model: Word = Field("nano-banana-pro", alias="KIE_MODEL", description="kie.ai's model")
+    kie_price_credits: float = Field(
+        18,
+        alias="KIE_PRICE_CREDITS",
+        gt=0,
+        allow_inf_nan=False,
+        description="credits that one photo is expected to cost",
+    )
+    kie_credits_low: float = Field(
+        2000,
+        alias="KIE_CREDITS_LOW",
+        ge=0,
+        allow_inf_nan=False,
+        description="with fewer credits left a person is told; 0 never (2000 are five premium sets)",
+    )
+    kie_daily_credits_max: Amount = Field(
+        None,
+        alias="KIE_DAILY_CREDITS_MAX",
+        gt=0,
+        allow_inf_nan=False,
+        description="credits that may be spent in one UTC day; unset is no limit",
+    )
+    kie_result_hours: float = Field(
+        24,
+        alias="KIE_RESULT_HOURS",
+        gt=0,
+        le=336,
+        description="how long a result's link lives after its task's end",
+    )
+    kie_webhook_hmac_key: Secret = Field(
+        None,
+        alias="KIE_WEBHOOK_HMAC_KEY",
+        description="kie.ai's webhook key: callbacks must be signed with it",
+    )
+    generation_fallback: Text = Field(
+        None,
+        alias="DARKROOM_GENERATION_FALLBACK",
+        description="who takes over, in order: `studio`, `kie`, `kie:MODEL`, with commas",
+    )
     allow_private_downloads: bool = Field(
         False,
         alias="DARKROOM_ALLOW_PRIVATE_DOWNLOADS",
@@ -168,7 +214,7 @@ class Settings(BaseSettings):
         le=3650,
         description="after so many days a selfie is deleted, and its customer told",
     )
-    log_shape: Literal["auto", "json", "console"] = Field(
+    log_shape: Annotated[Literal["auto", "json", "console"], BeforeValidator(_strip)] = Field(
         "auto", alias="DARKROOM_LOG", description="how log lines look"
     )
 
@@ -185,6 +231,25 @@ class Settings(BaseSettings):
         if self.kie_api_key is not None and self.storage_url is None:
             raise ValueError(
                 "kie.ai is half configured: DARKROOM_STORAGE_URL is not set, it could not read selfies"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_odd_fallback(self) -> "Settings":
+        names = self.fallback_names
+        for name in names:
+            account, colon, model = name.partition(":")
+            if account not in ("studio", "kie") or (colon and (account != "kie" or not model)):
+                raise ValueError(
+                    f"DARKROOM_GENERATION_FALLBACK names something else than {GENERATION_NAMES}"
+                )
+            if account == "kie" and self.kie_api_key is None:
+                raise ValueError("the fallback is half configured: KIE_API_KEY is not set")
+            if model == self.kie_model:
+                raise ValueError("DARKROOM_GENERATION_FALLBACK names KIE_MODEL: say `kie`")
+        if len({self.generation_provider, *names}) != len(names) + 1:
+            raise ValueError(
+                "DARKROOM_GENERATION_FALLBACK names one provider twice, or the first one"
             )
         return self
 
@@ -231,6 +296,12 @@ class Settings(BaseSettings):
         if self.mode == "demo" and self.telegram_bot_token is not None:
             raise ValueError("demo mode refuses real providers: TELEGRAM_BOT_TOKEN is set")
         return self
+
+    @property
+    def fallback_names(self) -> tuple[str, ...]:
+        """The fallback's providers, in order."""
+        listed = (self.generation_fallback or "").split(",")
+        return tuple(name.strip() for name in listed if name.strip())
 
     @property
     def base_url(self) -> str:
@@ -285,6 +356,13 @@ class Limits(BaseModel):
     lock_timeout_ms: int = 2000
     """A claim waits this long for another of the same user; a claim takes milliseconds, so a longer wait
     means a stalled peer, and the customer is better told to come back."""
+    fallback_after_seconds: float = 600
+    """A shut provider keeps its queue so long: ten looks of `paused_seconds`, time for a person to pay in, and
+    five sixths of a set's hour are left for the fallback."""
+    credits_every_seconds: float = 600
+    """Between two readings of a balance: six questions an hour, and a leak is known the same hour."""
+    links_alarm_seconds: float = 21_600
+    """Six of a link's 24 hours: a night's alarm is heard in the morning."""
     unknown_grace_seconds: float = 90
     """After a lost answer: a callback comes within twice the slowest generations seen (DESIGN 3)."""
     pending_give_up_seconds: float = 900

@@ -15,11 +15,14 @@ from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import unauthorized
+from darkroom.flow.fall_back import fall_back
 from darkroom.flow.forget_me import forget_leavers
+from darkroom.flow.read_balances import read_balances, read_costs
 from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.steps import WORK_STEPS
 from darkroom.flow.sweep import sweep
+from darkroom.flow.watch_providers import watch_providers
 from darkroom.kit.log import get_logger
 
 log = get_logger("edges")
@@ -74,5 +77,9 @@ async def sweep_round(darkroom: Joined) -> JSONResponse:
             "selfies": await delete_selfies(darkroom),
             "forgotten": await forget_leavers(darkroom),
             "erased": await erase_pictures(darkroom),
+            "fallen_back": await fall_back(darkroom),
+            "links_told_of": await watch_providers(darkroom),
+            "costs": await read_costs(darkroom),
+            "balances": await read_balances(darkroom),
         }
     )
