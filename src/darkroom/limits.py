@@ -19,6 +19,13 @@ class Limits(BaseModel):
     lock_timeout_ms: int = 2000
     """A claim waits this long for another of the same user; a claim takes milliseconds, so a longer wait
     means a stalled peer, and the customer is better told to come back."""
+    fallback_after_seconds: float = 600
+    """A shut provider keeps its queue so long: ten looks of `paused_seconds`, time for a person to pay in, and
+    five sixths of a set's hour are left for the fallback."""
+    credits_every_seconds: float = 600
+    """Between two readings of a balance: six questions an hour, and a leak is known the same hour."""
+    links_alarm_seconds: float = 21_600
+    """Six of a link's 24 hours: a night's alarm is heard in the morning."""
     unknown_grace_seconds: float = 90
     """After a lost answer: a callback comes within twice the slowest generations seen (DESIGN 3)."""
     pending_give_up_seconds: float = 900

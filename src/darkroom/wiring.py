@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.adapters.download import Downloader
-from darkroom.adapters.generation.kie import KieProvider
+from darkroom.adapters.generation.kie import KieProvider, KieTerms
 from darkroom.adapters.generation.studio_provider import StudioProvider
 from darkroom.adapters.intake import ProcessIntake
 from darkroom.adapters.payments.sandbox import SandboxPayments
@@ -141,7 +141,12 @@ async def open_darkroom(
         "studio": StudioProvider(store, processes=settings.studio_processes)
     }
     if settings.kie_api_key is not None:
-        generation["kie"] = _kie(settings, settings.kie_api_key.get_secret_value(), store)
+        key = settings.kie_api_key.get_secret_value()
+        models = {"kie": settings.kie_model} | {
+            name: name.partition(":")[2] for name in settings.fallback_names if ":" in name
+        }
+        for name, model in models.items():
+            generation[name] = _kie(settings, key, store, name=name, model=model)
     intake = ProcessIntake(processes=settings.intake_processes)
     payments: dict[str, PaymentProvider] = {}
     secret = sandbox_secret(settings)
@@ -168,6 +173,7 @@ async def open_darkroom(
             selfie_days=settings.selfie_days,
             chat_enabled=False,
             base_url=settings.base_url,
+            generation_fallback=settings.fallback_names,
         )
         try:
             yield darkroom
@@ -189,11 +195,22 @@ def _doorbell(settings: Settings) -> LocalDoorbell | QStashDoorbell:
     )
 
 
-def _kie(settings: Settings, api_key: str, storage: Storage) -> KieProvider:
+def _kie(
+    settings: Settings, api_key: str, storage: Storage, *, name: str, model: str
+) -> KieProvider:
+    hmac_key = settings.kie_webhook_hmac_key
     return KieProvider(
+        name=name,
+        model=model,
+        terms=KieTerms(
+            price_credits=settings.kie_price_credits,
+            day_credits_max=settings.kie_daily_credits_max,
+            credits_low=settings.kie_credits_low,
+            result_hours=settings.kie_result_hours,
+            hmac_key=None if hmac_key is None else hmac_key.get_secret_value(),
+        ),
         base_url=settings.kie_base_url,
         api_key=api_key,
-        model=settings.kie_model,
         callback_base_url=settings.base_url,
         reference_link=storage.readable_link,
         window_requests=settings.kie_window_requests,

@@ -18,6 +18,7 @@ from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
 from darkroom.edges.doctor import add_doctor
 from darkroom.edges.serve import serve, work
+from darkroom.edges.spend import add_spend
 from darkroom.edges.terminal import Wires, console, fail, run, settings_or_exit, show_report
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.place_dev_order import DevOrder, place_dev_order
@@ -37,6 +38,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     _add_database(app, wires)
     add_books(app, wires)
     add_doctor(app, wires)
+    add_spend(app, wires)
     _add_torture(app, wires)
     _add_leaving(app, wires)
     app.add_typer(_dev(wires), name="dev")

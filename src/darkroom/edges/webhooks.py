@@ -137,6 +137,10 @@ async def generation_callback(
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise not_found("task") from error
     await receive_generation_callback(
-        darkroom, provider_name=provider, token=attempt_token, provider_task_id=task_id
+        darkroom,
+        provider_name=provider,
+        token=attempt_token,
+        provider_task_id=task_id,
+        headers=request.headers,
     )
     return JSONResponse({"success": True})

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import UUID
 
+from prometheus_client import Counter
+
 from darkroom.core.attempts import token_is_known
 from darkroom.core.inbox import store_message
 from darkroom.core.jobs import ring_job
@@ -14,6 +16,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import not_found, unauthorized
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
+from darkroom.ports.generation import SignedCallbacks
 from darkroom.ports.payments import (
     MoneyBackNotice,
     Notice,
@@ -24,6 +27,9 @@ from darkroom.ports.payments import (
 log = get_logger("flow")
 
 EXTERNAL_ID_MAX: Final = 255
+CALLBACKS_REFUSED: Final = Counter(
+    "darkroom_callbacks_refused_total", "Callbacks without a good signature.", ["provider"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +114,34 @@ async def receive_payment_notice(
 
 
 async def receive_generation_callback(
-    darkroom: Darkroom, *, provider_name: str, token: UUID, provider_task_id: str
+    darkroom: Darkroom,
+    *,
+    provider_name: str,
+    token: UUID,
+    provider_task_id: str,
+    headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Keep a doorbell: "look at this task". Its body is unsigned, so nothing in it is believed.
+    """Keep a doorbell: "look at this task". No signature covers its body, so nothing in it is believed.
+
+    `provider_name` is an account: the callbacks of all its models come here.
 
     Raises:
+        RequestRefusedError: 401 where a signature is asked for and this one is missing, wrong or old.
         RequestRefusedError: 404 for a provider that is off or a token that we never gave out:
             nothing is stored for strangers.
         DatabaseUnavailableError: not kept; polling finds the task without it.
     """
-    if provider_name not in darkroom.generation:
+    provider = darkroom.generation.get(provider_name)
+    if provider is None:
         raise not_found("provider")
+    if isinstance(provider, SignedCallbacks) and not provider.callback_is_genuine(
+        headers or {}, provider_task_id
+    ):
+        CALLBACKS_REFUSED.labels(provider_name).inc()
+        log.warning("generation callback refused", provider=provider_name)
+        raise unauthorized()
     async with darkroom.database.connection() as tx:
-        if not await token_is_known(tx, provider=provider_name, token=token):
+        if not await token_is_known(tx, account=provider_name, token=token):
             raise not_found("task")
         await store_message(
             tx,

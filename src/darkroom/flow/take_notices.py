@@ -285,7 +285,7 @@ async def _take_callback(darkroom: Darkroom, message: InboxMessage) -> None:
         raise ProviderUnavailableError(f"provider {provider_name} is off")
     async with darkroom.database.connection() as tx:
         known = await find_by_provider_task(
-            tx, provider=provider_name, provider_task_id=provider_task_id
+            tx, account=provider_name, provider_task_id=provider_task_id
         )
     adoption = None if known is not None else await provider.whose(provider_task_id)
     if known is None and adoption is None and message.attempts < darkroom.limits.callback_tries_max:
@@ -298,7 +298,7 @@ async def _take_callback(darkroom: Darkroom, message: InboxMessage) -> None:
         if known is None and adoption is not None and adoption.token is not None:
             known = await adopt(
                 tx,
-                provider=provider_name,
+                account=provider_name,
                 token=adoption.token,
                 provider_task_id=adoption.provider_task_id,
             )

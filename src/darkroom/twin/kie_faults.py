@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, Literal
 
-Door = Literal["create", "ask", "result", "callback"]
+Door = Literal["create", "ask", "result", "callback", "link", "credit"]
 
 
 class Kind(Enum):
@@ -77,6 +77,8 @@ CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
         *(Fault(kind) for kind in (Kind.DROP, Kind.TRUNCATED, Kind.NOT_A_PICTURE)),
     ),
     "callback": tuple(Fault(kind) for kind in (Kind.LOST, Kind.TWICE, Kind.FORGED)),
+    "link": (Fault(Kind.ANSWER, 500), Fault(Kind.DROP), Fault(Kind.GARBAGE)),
+    "credit": (Fault(Kind.ANSWER, 500), Fault(Kind.DROP), Fault(Kind.GARBAGE)),
 }
 """What a seed draws from: each of it can be survived without losing a photo."""
 
@@ -100,6 +102,9 @@ class Habits:
         failed_share: the share of wishes that never become a picture, however often they are tried (400).
         seed: what those are drawn from.
         hmac_key: signs callbacks when there is one.
+        result_seconds: a result's link is dead this long after the task's end; None: it never dies.
+        link_seconds: a temporary link of download-url is good for so long.
+        create_seconds: a creation is made at once and answered this much later.
         chaos: what a seed draws from, by door.
     """
 
@@ -117,4 +122,7 @@ class Habits:
     failed_share: float = 0
     seed: int = 0
     hmac_key: str | None = None
+    result_seconds: float | None = None
+    link_seconds: float = 1200
+    create_seconds: float = 0
     chaos: Mapping[Door, tuple[Fault, ...]] = field(default_factory=lambda: CHAOS)

@@ -38,6 +38,10 @@ class StudioProvider:
     """Photos composed on this machine's CPU from the customer's own pixels."""
 
     name = "studio"
+    account = "studio"
+    model = "studio"
+    price_credits: float | None = None
+    day_credits_max: float | None = None
     create_is_idempotent = True
     call_seconds = RENDER_SECONDS
     fetch_seconds = RENDER_SECONDS
