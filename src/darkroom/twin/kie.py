@@ -296,6 +296,7 @@ class KieTwin:
 
     async def _end_well(self, task: TwinTask) -> bool:
         """Success, unless a reference can't be read. False: it had ended before."""
+        references: list[bytes] = []
         for link in task.input_links if self.habits.reads_references else ():
             try:
                 answer = await self._http.get(link)
@@ -303,8 +304,11 @@ class KieTwin:
                 return self._end(task, "451", "Failed to fetch the image")
             if not answer.is_success:
                 return self._end(task, "451", "Failed to fetch the image")
+            references.append(answer.content)
         if self._never_succeeds(task):
             return self._end(task, "400", "Your prompt was flagged by the content policy")
+        if self.habits.painter is not None:
+            task.painted = await self.habits.painter(task.order, references)
         return self._end(task)
 
     def _never_succeeds(self, task: TwinTask) -> bool:
@@ -335,9 +339,12 @@ class KieTwin:
         age_seconds = self.habits.seconds_to_finish
         if age_seconds is None:
             return
-        for task in list(self.tasks.values()):
-            if task.ended_at is None and task.created_at + age_seconds <= self._now():
-                await self._finish_soon(task)
+        due = [
+            task
+            for task in self.tasks.values()
+            if task.ended_at is None and task.created_at + age_seconds <= self._now()
+        ]
+        await asyncio.gather(*(self._finish_soon(task) for task in due))
 
     async def tick(self) -> None:
         """Finish tasks as real time passes, until cancelled."""

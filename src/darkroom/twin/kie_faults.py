@@ -1,11 +1,14 @@
 """What the stand-in of kie.ai can do wrong, and how it behaves when it does nothing wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Door = Literal["create", "ask", "result", "callback", "link", "credit"]
+
+
+Painter = Callable[[dict[str, Any], list[bytes]], Awaitable[bytes]]
 
 
 class Kind(Enum):
@@ -105,6 +108,7 @@ class Habits:
         result_seconds: a result's link is dead this long after the task's end; None: it never dies.
         link_seconds: a temporary link of download-url is good for so long.
         create_seconds: a creation is made at once and answered this much later.
+        painter: makes the pictures, from the order and its references; None paints small ones by itself.
         chaos: what a seed draws from, by door.
     """
 
@@ -125,4 +129,5 @@ class Habits:
     result_seconds: float | None = None
     link_seconds: float = 1200
     create_seconds: float = 0
+    painter: Painter | None = None
     chaos: Mapping[Door, tuple[Fault, ...]] = field(default_factory=lambda: CHAOS)
