@@ -12,6 +12,7 @@ from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError,
 from darkroom.edges.api import Joined
 from darkroom.edges.envelope import success
 from darkroom.flow.ask_payments import ask_silent_payments
+from darkroom.flow.check_bucket import check_bucket
 from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import unauthorized
@@ -20,6 +21,7 @@ from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.steps import WORK_STEPS
 from darkroom.flow.sweep import sweep
+from darkroom.flow.sweep_bucket import sweep_bucket
 from darkroom.kit.log import get_logger
 
 log = get_logger("edges")
@@ -74,5 +76,7 @@ async def sweep_round(darkroom: Joined) -> JSONResponse:
             "selfies": await delete_selfies(darkroom),
             "forgotten": await forget_leavers(darkroom),
             "erased": await erase_pictures(darkroom),
+            "checked": await check_bucket(darkroom),
+            "unneeded": await sweep_bucket(darkroom),
         }
     )

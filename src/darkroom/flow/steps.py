@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.ask_refunds import ask_unknown_refunds
+from darkroom.flow.check_bucket import check_bucket
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.delete_selfies import delete_selfies
@@ -18,6 +19,7 @@ from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.sweep import sweep
+from darkroom.flow.sweep_bucket import sweep_bucket
 from darkroom.flow.take_notices import take_due_notices
 
 
@@ -55,6 +57,8 @@ CHORES: Final = (
     Step("selfies", delete_selfies, 1, 60),
     Step("forget", forget_leavers, 1, 60),
     Step("erase", erase_pictures, 1, 60),
+    Step("check", check_bucket, 1, 60),
+    Step("unneeded", sweep_bucket, 1, 60),
 )
 """What no customer waits for. A worker does them one after the other, in one lane that no doorbell wakes: they
 must not take connections from those who write answers down."""
