@@ -90,5 +90,16 @@ class Limits(BaseModel):
     """Rows a sweep deletes in one statement: milliseconds, so that nobody waits behind it."""
     put_grace_seconds: float = 300
     """A put takes 30 s at most (the adapter's own limit): after ten times that none is under way."""
+    bucket_check_seconds: float = 60
+    """A batch of 20 photos a minute, 28,800 a day: a year of 100 sets a day (550,000 photos) is seen again
+    every three weeks, for 0.7 MB read a second."""
+    bucket_page: int = 500
+    """Objects of one look of the sweeper: half of what one answer of S3 lists, and one statement."""
+    bucket_sweep_seconds: float = 60
+    """720,000 objects a day: that year's photos and thumbnails in two days, for one listing call a minute."""
+    bucket_sweep_pause_seconds: float = 3600
+    """At the end of the walk: what becomes a day old meanwhile is in no hurry."""
+    orphan_seconds: float = 86_400
+    """Anything under way ends within minutes; a day also bears two clocks that differ."""
     audit_seconds: float = 600
     """Every ten minutes, as the model for it does (style-models 2.1)."""

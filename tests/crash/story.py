@@ -12,6 +12,7 @@ from darkroom.core.jobs import StartedJob
 from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
+from darkroom.flow.check_bucket import audit_bucket
 from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import RequestRefusedError
@@ -110,7 +111,9 @@ def tell(world: World, crash: Crash) -> None:
     _end_of_day(world)
     _looked_at(world, customer)
     _by_people(world, customer)
+    left = _left_behind(world, customer)
     _weeks_later(world)
+    _swept(world, left)
     _leaving(world)
 
 
@@ -499,6 +502,39 @@ def _settling(refund_id: int, *, by_hand: bool) -> Callable[[Shop], Awaitable[ob
         return await ask_refund_again(shop.darkroom, refund_id)
 
     return settle
+
+
+def _left_behind(world: World, customer: Customer) -> list[str]:
+    """What two dead processes had put: a picture of a photo that came otherwise, and a selfie without a row."""
+    job_id = world.insist(
+        lambda shop: shop.value(
+            "SELECT min(id) FROM generation_jobs WHERE user_id = %s", customer.user_id
+        )
+    )
+    place = f"generated/{customer.avatar_id}/signature/{job_id}"
+    keys = [f"{place}/0-{'0' * 16}.jpg", f"references/{customer.avatar_id}/{'0' * 64}.jpg"]
+
+    async def put(shop: Shop) -> None:
+        for key in keys:
+            await shop.darkroom.store.put_once(key, b"left behind", "image/jpeg")
+
+    world.insist(put)
+    return keys
+
+
+def _swept(world: World, keys: list[str]) -> None:
+    """Days later, and the walk has come by, whoever died on it."""
+
+    async def look(shop: Shop) -> list[str]:
+        folders = {key.rpartition("/")[0] for key in keys}
+        there = [await shop.darkroom.store.list_keys(folder) for folder in folders]
+        report = await audit_bucket(shop.darkroom, limit=None)
+        assert report.clean, report.rows
+        return [key for page in there for key in page if key in keys]
+
+    world.insist(lambda shop: shop.advance(3601))
+    world.insist(lambda shop: shop.drain())
+    assert world.insist(look) == []
 
 
 def _weeks_later(world: World) -> None:

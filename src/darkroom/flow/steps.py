@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.ask_refunds import ask_unknown_refunds
+from darkroom.flow.check_bucket import check_bucket
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.delete_selfies import delete_selfies
@@ -20,6 +21,7 @@ from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.sweep import sweep
+from darkroom.flow.sweep_bucket import sweep_bucket
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.flow.upload_directly import remove_ended_uploads
 from darkroom.flow.watch_providers import watch_providers
@@ -64,6 +66,8 @@ CHORES: Final = (
     Step("providers", watch_providers, 1, 30),
     Step("costs", read_costs, 1, 60),
     Step("balances", read_balances, 1, 60),
+    Step("check", check_bucket, 1, 60),
+    Step("unneeded", sweep_bucket, 1, 60),
 )
 """What no customer waits for. A worker does them one after the other, in one lane that no doorbell wakes: they
 must not take connections from those who write answers down."""
