@@ -18,6 +18,7 @@ from darkroom.wiring import (
     bundled_portrait,
     open_darkroom,
     open_database,
+    open_schedules,
     sandbox_secret,
 )
 
@@ -42,6 +43,7 @@ def main() -> None:
         Wires(
             open_database=open_database,
             open_darkroom=open_darkroom,
+            open_schedules=open_schedules,
             build_application=build_application,
             open_mounts=open_mounts,
             bundled_catalog=bundled_catalog,

@@ -18,6 +18,7 @@ from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
 from darkroom.adapters.qstash_receiver import QStashReceiver
+from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
@@ -31,6 +32,7 @@ from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.payments import PaymentProvider
+from darkroom.ports.schedules import Schedules
 
 BANK_PATH: Final = "/sandbox-bank"
 
@@ -161,6 +163,21 @@ def _doorbell(settings: Settings) -> LocalDoorbell | QStashDoorbell:
         public_url=settings.base_url,
         retries=settings.qstash_retries,
     )
+
+
+@asynccontextmanager
+async def open_schedules(settings: Settings) -> AsyncGenerator[Schedules]:
+    """QStash's schedules, for as long as the block runs."""
+    token = settings.qstash_token
+    clock = QStashSchedules(
+        token="" if token is None else token.get_secret_value(),
+        base_url=settings.qstash_url,
+        public_url=settings.base_url,
+    )
+    try:
+        yield clock
+    finally:
+        await clock.close()
 
 
 def _kie(settings: Settings, api_key: str, storage: Storage) -> KieProvider:

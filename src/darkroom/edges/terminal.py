@@ -20,6 +20,7 @@ from darkroom.db.database import Database, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.ports.schedules import Schedules
 
 T = TypeVar("T")
 console: Final = Console(highlight=False)
@@ -64,11 +65,13 @@ class Wires:
     """What `wiring` and `__main__` hand to the commands.
 
     Attributes:
+        open_schedules: QStash's schedules; its token is set.
         open_mounts: applications beside ours by path: the sandbox bank where it is this server itself.
     """
 
     open_database: Callable[[Settings], AbstractAsyncContextManager[Database]]
     open_darkroom: Callable[[Settings], AbstractAsyncContextManager[Darkroom]]
+    open_schedules: Callable[[Settings], AbstractAsyncContextManager[Schedules]]
     build_application: BuildApplication
     open_mounts: Callable[[Settings], AbstractAsyncContextManager[dict[str, ASGIApp]]]
     bundled_catalog: Callable[[], str]
