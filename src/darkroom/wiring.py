@@ -20,6 +20,7 @@ from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
 from darkroom.adapters.qstash_receiver import QStashReceiver
+from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
@@ -43,6 +44,7 @@ from darkroom.limits import Limits
 from darkroom.ports.checkup import Check, Finding
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.payments import PaymentProvider
+from darkroom.ports.schedules import Schedules
 
 BANK_PATH: Final = "/sandbox-bank"
 
@@ -193,6 +195,21 @@ def _doorbell(settings: Settings) -> LocalDoorbell | QStashDoorbell:
         public_url=settings.base_url,
         retries=settings.qstash_retries,
     )
+
+
+@asynccontextmanager
+async def open_schedules(settings: Settings) -> AsyncGenerator[Schedules]:
+    """QStash's schedules, for as long as the block runs."""
+    token = settings.qstash_token
+    clock = QStashSchedules(
+        token="" if token is None else token.get_secret_value(),
+        base_url=settings.qstash_url,
+        public_url=settings.base_url,
+    )
+    try:
+        yield clock
+    finally:
+        await clock.close()
 
 
 def _kie(

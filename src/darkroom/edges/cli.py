@@ -15,6 +15,7 @@ from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
 from darkroom.edges.books import add_books
 from darkroom.edges.bucket_audit import audit_stored_bytes
+from darkroom.edges.cli_qstash import qstash_cli
 from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
 from darkroom.edges.doctor import add_doctor
@@ -49,6 +50,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")
     app.add_typer(refunds_cli(wires), name="refunds")
+    app.add_typer(qstash_cli(wires), name="qstash")
     return app
 
 
