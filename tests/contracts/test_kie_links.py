@@ -91,7 +91,7 @@ async def test_while_nobody_says_whether_there_is_a_fresh_link_the_result_is_not
 
 
 async def test_a_fresh_link_is_as_suspect_as_any_other(make_provider: MakeProvider) -> None:
-    """It comes from outside, too: it must not lead inside (bugbook F1's kind)."""
+    """It comes from outside, too: it must not lead inside."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/v1/common/download-url"

@@ -13,9 +13,11 @@ from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.check_bucket import audit_bucket
+from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.fall_back import fall_back
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
@@ -40,6 +42,7 @@ from darkroom.flow.read_back import (
     read_payment,
     read_photos,
 )
+from darkroom.flow.read_balances import read_last_balances, read_ledger
 from darkroom.flow.read_policy import read_promised
 from darkroom.flow.receive import (
     QueueFailure,
@@ -80,7 +83,7 @@ from darkroom.ports.payments import (
 from darkroom.ports.storage import ObjectStore
 from darkroom.wiring import bundled_catalog
 from tests.crash.vanishing import Crash, World
-from tests.scripted import LinkedStore, picture_of
+from tests.scripted import LinkedStore, ScriptedProvider, picture_of
 from tests.shop import Customer, Shop
 
 SPARE = "SELECT max(id) FROM avatars WHERE name = 'Spare'"
@@ -315,7 +318,10 @@ def _started_by_hand(world: World, customer: Customer) -> None:
 
 
 def _granted_and_replayed(world: World) -> None:
-    """A free set whose first photo becomes a dead letter, and an operator who gives it another try."""
+    """A free set whose first photo becomes a dead letter, and an operator who gives it another try.
+
+    The provider that it was started for is shut for long: its queue goes to the fallback.
+    """
     customer = world.insist(lambda shop: shop.customer())
     wish = world.shop.request(customer, key="granted")
     grant_id = uuid4()
@@ -324,7 +330,7 @@ def _granted_and_replayed(world: World) -> None:
         await grant_photos(
             shop.darkroom, user_id=customer.user_id, tier_id="starter", request_id=grant_id
         )
-        return await start_generation(shop.darkroom, wish)
+        return await start_generation(_with_one_that_is_shut(shop), wish)
 
     job = world.insist(grant)
 
@@ -350,6 +356,29 @@ def _granted_and_replayed(world: World) -> None:
 
     letter_id = world.insist(fail_first)
     world.insist(lambda shop: replay_letters(shop.darkroom, letter_id, provider=None))
+    world.insist(
+        lambda shop: shop.rows(
+            "INSERT INTO provider_budgets (provider, shut_since, paused_until) "
+            "VALUES ('shut', darkroom_now() - INTERVAL '1 hour', darkroom_now()) "
+            "ON CONFLICT DO NOTHING RETURNING provider"
+        )
+    )
+    world.insist(lambda shop: fall_back(_with_one_that_is_shut(shop)))
+    left = world.insist(
+        lambda shop: shop.value("SELECT count(*) FROM kie_tasks WHERE provider = 'shut'")
+    )
+    assert left == 0
+
+
+def _with_one_that_is_shut(shop: Shop) -> Darkroom:
+    """The program with another provider first, and the usual one behind it."""
+    other = ScriptedProvider(name="shut", account="shut")
+    return replace(
+        shop.darkroom,
+        generation={**shop.darkroom.generation, other.name: other},
+        new_tasks_go_to=other.name,
+        generation_fallback=("scripted",),
+    )
 
 
 def _called_back(world: World) -> None:
@@ -581,6 +610,8 @@ def _looked_at(world: World, customer: Customer) -> None:
         assert hashlib.sha256(b"".join(pieces)).hexdigest() == file.sha256
 
     async def look_as_an_operator(shop: Shop) -> None:
+        assert await read_ledger(shop.darkroom, days=400)
+        assert await read_last_balances(shop.darkroom)
         letters = await read_dead_letters(shop.darkroom)
         assert [letter.replayable for letter in letters] == [False], (
             "it is to be made again for free"

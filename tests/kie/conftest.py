@@ -32,6 +32,11 @@ class KieShop:
     provider: KieProvider
     door_url: str
     stack: AsyncExitStack
+    inside: list[ASGIApp]
+
+    def serve(self) -> None:
+        """Restart the server with the program as it is now."""
+        self.inside[:] = [application_of(self.shop)]
 
     def kie(
         self, *, name: str = "kie", model: str = "nano-banana-pro", terms: KieTerms | None = None
@@ -76,11 +81,11 @@ async def kie_shop(database: Database, tmp_path: Path) -> AsyncGenerator[KieShop
         twin.habits.creates_limit = None
         door_url = await stack.enter_async_context(loopback(door, {}))
         shop = await stack.enter_async_context(open_shop(database, tmp_path))
-        kie_shop = KieShop(shop, twin, None, door_url, stack)  # pyright: ignore[reportArgumentType]
+        kie_shop = KieShop(shop, twin, None, door_url, stack, inside)  # pyright: ignore[reportArgumentType]
         kie_shop.provider = kie_shop.kie()
         kie_shop.provider.window_requests = None
         await kie_shop.use(kie_shop.provider)
-        inside.append(application_of(shop))
+        kie_shop.serve()
         yield kie_shop
         if shop.audit_at_end:
             report = await run_audit(database)

@@ -226,6 +226,19 @@ async def list_shut(tx: Connection, *, for_seconds: float) -> set[str]:
         return set(await cursor.fetchall())
 
 
+MOVE_QUEUE: Final = """
+UPDATE kie_tasks t
+SET provider = %(target)s, claim = t.claim + 1, attempts = 0, updated_at = darkroom_now(),
+    attempts_forgiven = (SELECT count(*) FROM task_attempts paid
+                         WHERE paid.task_id = t.id AND paid.refusal_code IS NULL),
+    due_at = darkroom_now(), not_before = '-infinity'
+WHERE t.status = 'queued' AND t.provider = %(source)s AND t.id IN (
+    SELECT id FROM kie_tasks WHERE status = 'queued' AND provider = %(source)s
+    ORDER BY turn, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
+  AND EXISTS (SELECT FROM provider_budgets b WHERE b.provider = %(shut)s AND b.shut_since IS NOT NULL)
+"""
+
+
 async def move_queue(tx: Connection, *, source: str, target: str, shut: str, limit: int) -> int:
     """Hand queued tasks of a shut provider to another, in one statement: none that may be somewhere already.
 
@@ -233,18 +246,7 @@ async def move_queue(tx: Connection, *, source: str, target: str, shut: str, lim
     has claimed a task in the meantime keeps it.
     """
     moved = await tx.execute(
-        """
-        UPDATE kie_tasks t
-        SET provider = %(target)s, claim = t.claim + 1, attempts = 0, updated_at = darkroom_now(),
-            attempts_forgiven = (SELECT count(*) FROM task_attempts paid
-                                 WHERE paid.task_id = t.id AND paid.refusal_code IS NULL),
-            due_at = darkroom_now(), not_before = '-infinity'
-        WHERE t.status = 'queued' AND t.provider = %(source)s AND t.id IN (
-            SELECT id FROM kie_tasks WHERE status = 'queued' AND provider = %(source)s
-            ORDER BY turn, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
-          AND EXISTS (SELECT FROM provider_budgets b
-                      WHERE b.provider = %(shut)s AND b.shut_since IS NOT NULL)
-        """,
+        MOVE_QUEUE,
         {"source": source, "target": target, "shut": shut, "limit": limit},
     )
     return moved.rowcount

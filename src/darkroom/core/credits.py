@@ -64,6 +64,55 @@ async def begin_reading(tx: Connection, account: str, *, every_seconds: float) -
         return await cursor.fetchone()
 
 
+STORE_READING: Final = (
+    """
+    WITH anchor AS (
+        SELECT id, read_at, credits_left, in_flight_credits FROM credit_readings
+        WHERE account = %(account)s AND is_anchor ORDER BY id DESC LIMIT 1
+    ), flying AS (
+        -- Under way at any moment from just before the question until now.
+        SELECT coalesce(sum(a.expected_credits), 0) AS credits FROM task_attempts a
+        WHERE """
+    + _OF_ACCOUNT
+    + """ AND a.called_at IS NOT NULL AND a.refusal_code IS NULL
+          AND (a.ended_at IS NULL OR a.ended_at > %(read_at)s)
+    ), ended AS (
+        SELECT coalesce(sum(a.credits), 0) AS known,
+               coalesce(sum(a.expected_credits) FILTER (WHERE a.credits IS NULL
+                   AND a.end_state <> 'failed'), 0) AS unknown
+        FROM task_attempts a, anchor
+        WHERE """
+    + _OF_ACCOUNT
+    + """ AND a.ended_at > anchor.read_at AND a.ended_at <= %(read_at)s
+    ), held AS (
+        SELECT anchor.id AS since_id, flying.credits AS in_flight,
+               coalesce(anchor.credits_left - %(left)s::NUMERIC, 0) AS dropped,
+               coalesce(ended.known, 0) AS explained, coalesce(ended.unknown, 0) AS unknown,
+               coalesce(anchor.in_flight_credits, 0) AS early,
+               anchor.id IS NULL OR flying.credits = 0
+               OR anchor.read_at <= %(read_at)s - make_interval(secs => %(day)s) AS settles
+        FROM flying CROSS JOIN ended LEFT JOIN anchor ON TRUE
+    ), judged AS (
+        SELECT held.*,
+               CASE WHEN since_id IS NULL THEN 0
+                    ELSE greatest(0, explained - early - dropped) END AS topped_up,
+               CASE WHEN since_id IS NULL THEN 0
+                    ELSE greatest(0, dropped - explained - unknown - in_flight) END AS unexplained
+        FROM held
+    )
+    INSERT INTO credit_readings
+        (account, read_at, credits_left, in_flight_credits, since_id, dropped_credits,
+         explained_credits, unknown_credits, topped_up_credits, unexplained_credits, is_anchor)
+    SELECT %(account)s, %(read_at)s, %(left)s::NUMERIC, in_flight, since_id, dropped, explained, unknown,
+           topped_up, unexplained, settles OR topped_up > 0
+    FROM judged
+    WHERE NOT EXISTS (SELECT FROM credit_readings r WHERE r.account = %(account)s
+        AND r.read_at > %(read_at)s - make_interval(secs => %(every)s))
+    RETURNING """
+    + _COLUMNS
+)
+
+
 async def store_reading(
     tx: Connection, account: str, *, read_at: datetime, credits_left: float, every_seconds: float
 ) -> Reading | None:
@@ -79,51 +128,7 @@ async def store_reading(
     await tx.execute(LOCK_BUDGET, [account])
     async with tx.cursor(row_factory=class_row(Reading)) as cursor:
         await cursor.execute(
-            """
-            WITH anchor AS (
-                SELECT id, read_at, credits_left, in_flight_credits FROM credit_readings
-                WHERE account = %(account)s AND is_anchor ORDER BY id DESC LIMIT 1
-            ), flying AS (
-                -- Under way at any moment from just before the question until now.
-                SELECT coalesce(sum(a.expected_credits), 0) AS credits FROM task_attempts a
-                WHERE """
-            + _OF_ACCOUNT
-            + """ AND a.called_at IS NOT NULL AND a.refusal_code IS NULL
-                  AND (a.ended_at IS NULL OR a.ended_at > %(read_at)s)
-            ), ended AS (
-                SELECT coalesce(sum(a.credits), 0) AS known,
-                       coalesce(sum(a.expected_credits) FILTER (WHERE a.credits IS NULL
-                           AND a.end_state <> 'failed'), 0) AS unknown
-                FROM task_attempts a, anchor
-                WHERE """
-            + _OF_ACCOUNT
-            + """ AND a.ended_at > anchor.read_at AND a.ended_at <= %(read_at)s
-            ), held AS (
-                SELECT anchor.id AS since_id, flying.credits AS in_flight,
-                       coalesce(anchor.credits_left - %(left)s, 0) AS dropped,
-                       coalesce(ended.known, 0) AS explained, coalesce(ended.unknown, 0) AS unknown,
-                       coalesce(anchor.in_flight_credits, 0) AS early,
-                       anchor.id IS NULL OR flying.credits = 0
-                       OR anchor.read_at <= %(read_at)s - make_interval(secs => %(day)s) AS settles
-                FROM flying CROSS JOIN ended LEFT JOIN anchor ON TRUE
-            ), judged AS (
-                SELECT held.*,
-                       CASE WHEN since_id IS NULL THEN 0
-                            ELSE greatest(0, explained - early - dropped) END AS topped_up,
-                       CASE WHEN since_id IS NULL THEN 0
-                            ELSE greatest(0, dropped - explained - unknown - in_flight) END AS unexplained
-                FROM held
-            )
-            INSERT INTO credit_readings
-                (account, read_at, credits_left, in_flight_credits, since_id, dropped_credits,
-                 explained_credits, unknown_credits, topped_up_credits, unexplained_credits, is_anchor)
-            SELECT %(account)s, %(read_at)s, %(left)s, in_flight, since_id, dropped, explained, unknown,
-                   topped_up, unexplained, settles OR topped_up > 0
-            FROM judged
-            WHERE NOT EXISTS (SELECT FROM credit_readings r WHERE r.account = %(account)s
-                AND r.read_at > %(read_at)s - make_interval(secs => %(every)s))
-            RETURNING """
-            + _COLUMNS,
+            STORE_READING,
             {
                 "account": account,
                 "read_at": read_at,
