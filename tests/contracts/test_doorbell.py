@@ -15,7 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from darkroom.adapters.doorbell import LocalDoorbell
-from darkroom.adapters.qstash_doorbell import PAUSE_FIRST_SECONDS, WINDOW_SECONDS, QStashDoorbell
+from darkroom.adapters.qstash_doorbell import (
+    PAUSE_FIRST_SECONDS,
+    SLOT_SECONDS,
+    WINDOW_SECONDS,
+    QStashDoorbell,
+)
 from darkroom.kit.outside import TransactionOpenError, transaction_marked
 from darkroom.ports.doorbell import Doorbell
 from darkroom.twin.loopback import loopback
@@ -89,6 +94,8 @@ async def doorbell_to(
         retries=3,
         call_seconds=call_seconds,
         clock=clock,
+        # A slot's beginning, as far on as the other clock.
+        wall_clock=lambda: SLOT_SECONDS * 1000 + clock(),
     )
     try:
         yield bell
@@ -205,14 +212,41 @@ async def test_a_burst_is_one_message_now_and_one_when_it_is_over(
         clock.seconds += 0.05
     await queue.settle()
     assert house.jobs == [None]
-    await queue.advance(WINDOW_SECONDS + 1)
+    await queue.advance(WINDOW_SECONDS + SLOT_SECONDS + 1)
     assert house.jobs == [None, None]
     # Other jobs are other rings, and a window that was covered does not cover the next.
     await bell.ring(8)
     clock.seconds += WINDOW_SECONDS
     await bell.ring()
-    await queue.advance(WINDOW_SECONDS + 1)
+    await queue.advance(WINDOW_SECONDS + SLOT_SECONDS + 1)
     assert house.jobs == [None, None, 8, None]
+
+
+async def test_calls_without_a_memory_set_one_bell_together(
+    queue: QStashTwin, house: House, clock: Clock
+) -> None:
+    """Where no process lives on, each call knows nothing of the others', and all look at the same rows."""
+    for _ in range(5):
+        async with doorbell_to(queue, house, clock) as fresh:
+            await fresh.ring(after_seconds=7)
+    assert queue.counts["published"] == 1
+    await queue.advance(2 * SLOT_SECONDS - 1)
+    assert house.jobs == []
+    await queue.advance(2)
+    assert house.jobs == [None]
+
+
+async def test_a_bell_that_has_rung_swallows_no_ring_that_comes_after_it(
+    queue: QStashTwin, house: House, clock: Clock
+) -> None:
+    """Each ring for later, at whatever moment of a slot, is followed by a delivery that is not before it."""
+    for number in range(12):
+        async with doorbell_to(queue, house, clock) as fresh:
+            await fresh.ring(after_seconds=1)
+        before = len(house.jobs)
+        await queue.advance(1 + SLOT_SECONDS + 1)
+        assert len(house.jobs) > before, number
+        clock.seconds += 1 + SLOT_SECONDS + 1 + 0.7
 
 
 async def test_a_later_ring_does_not_hide_one_for_now(
