@@ -36,10 +36,10 @@ from darkroom.wiring import bundled_catalog, bundled_portrait
 LOOK_SECONDS: Final = 0.25
 ENDS_SECONDS: Final = 600
 """What nobody answered waits 90 s for its callback before it is tried again; three such in a row, and more."""
-CRON_SECONDS: Final = {"/api/cron/poll-kie-tasks": 20.0, "/api/cron/sweep": 30.0}
+CRON_SECONDS: Final = {"/api/cron/poll-kie-tasks": 15.0, "/api/cron/sweep": 30.0}
 QUEUE_TIME_SCALE: Final = 5
 """QStash repeats after 12 s, 2 min, 30 min: five times as fast, for whoever watches."""
-DEAD_SHARE: Final = 0.3
+DEAD_SHARE: Final = 0.15
 """Of the calls, so many would end with the instance dead, if they lasted so long: most are over before."""
 DEAD_SECONDS: Final = 1.5
 POOL_SIZE: Final = 5
