@@ -39,9 +39,9 @@ ENDS_SECONDS: Final = 600
 CRON_SECONDS: Final = {"/api/cron/poll-kie-tasks": 15.0, "/api/cron/sweep": 30.0}
 QUEUE_TIME_SCALE: Final = 5
 """QStash repeats after 12 s, 2 min, 30 min: five times as fast, for whoever watches."""
-DEAD_SHARE: Final = 0.15
+DEAD_SHARE: Final = 0.3
 """Of the calls, so many would end with the instance dead, if they lasted so long: most are over before."""
-DEAD_SECONDS: Final = 1.5
+DEAD_SECONDS: Final = 2
 POOL_SIZE: Final = 5
 
 

@@ -5,16 +5,20 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from darkroom.twin.bank import SandboxBank
 from darkroom.twin.bank_books import BankHabits
 from darkroom.twin.kie import KieTwin, kie_twin
+from darkroom.twin.kie_faults import CHAOS, Painter
 from darkroom.twin.kie_faults import Habits as KieHabits
-from darkroom.twin.kie_faults import Painter
 from darkroom.twin.loopback import loopback
 from darkroom.twin.qstash import QStashTwin, qstash_twin
 from darkroom.twin.qstash_faults import Habits as QStashHabits
 from darkroom.twin.seaweed import SeaweedServer, seaweed
+
+MAINTENANCE: Final = 455
+"""Said by kie.ai, it is two minutes of silence: survived, and nothing to watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +111,5 @@ def _kie_habits(habits: TownHabits, hmac_key: str) -> KieHabits:
         reads_references=True,
         hmac_key=hmac_key,
         painter=habits.painter,
+        chaos={**CHAOS, "create": tuple(one for one in CHAOS["create"] if one.code != MAINTENANCE)},
     )

@@ -308,7 +308,10 @@ class KieTwin:
         if self._never_succeeds(task):
             return self._end(task, "400", "Your prompt was flagged by the content policy")
         if self.habits.painter is not None:
-            task.painted = await self.habits.painter(task.order, references)
+            try:
+                task.painted = await self.habits.painter(task.order, references)
+            except Exception:  # noqa: BLE001 - a model that breaks fails its task, as there
+                return self._end(task, "500", "Internal server error")
         return self._end(task)
 
     def _never_succeeds(self, task: TwinTask) -> bool:
