@@ -65,6 +65,12 @@ class ScriptedProvider:
     """
 
     name: str = "scripted"
+    account: str = "scripted"
+    model: str = "script"
+    price_credits: float | None = 1.0
+    day_credits_max: float | None = None
+    credits_low: float = 0
+    credits_left: float = 10_000
     create_is_idempotent: bool = False
     call_seconds: float = 5
     fetch_seconds: float = 5
@@ -77,11 +83,13 @@ class ScriptedProvider:
         Callable[[GenerationRequest], Awaitable[Working | Ready | FailedThere | None]] | None
     ) = None
     on_fetch: Callable[[GenerationRequest], Awaitable[bytes | None]] | None = None
+    on_credits: Callable[[], Awaitable[None]] | None = None
 
     def make(self, request: GenerationRequest) -> Created:
         """A task is made there, whoever hears of it."""
         task_id = f"task-{len(self.created) + 1}"
         self.created[task_id] = request
+        self.credits_left -= 1
         return Created(task_id)
 
     async def create(self, request: GenerationRequest) -> Answer:
@@ -119,6 +127,17 @@ class ScriptedProvider:
 
     async def close(self) -> None:
         return None
+
+    async def read_credits(self) -> float:
+        assert_no_transaction("scripted.credits")
+        left = self.credits_left
+        if self.on_credits is not None:
+            await self.on_credits()
+        return left
+
+    async def read_cost(self, provider_task_id: str) -> float | None:
+        assert_no_transaction("scripted.cost")
+        return 1.0 if provider_task_id in self.created else None
 
     def token_of(self, provider_task_id: str) -> UUID:
         """The token a task was made with."""

@@ -20,6 +20,7 @@ from darkroom.wiring import (
     open_checks,
     open_darkroom,
     open_database,
+    open_schedules,
     sandbox_secret,
 )
 
@@ -44,6 +45,7 @@ def main() -> None:
         Wires(
             open_database=open_database,
             open_darkroom=open_darkroom,
+            open_schedules=open_schedules,
             build_application=build_application,
             open_mounts=open_mounts,
             bundled_catalog=bundled_catalog,

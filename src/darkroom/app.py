@@ -17,6 +17,7 @@ from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError,
 from darkroom.edges.envelope import failure
 from darkroom.flow.prepare import prepare
 from darkroom.kit.log import configure_logging, get_logger
+from darkroom.limits import Limits
 from darkroom.wiring import build_application, bundled_catalog, open_darkroom
 
 log = get_logger("edges")
@@ -31,8 +32,9 @@ class OnDemand:
     It runs no migrations: `darkroom migrate` does, once per deployment, over a direct connection.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
         self._settings = settings
+        self._limits = limits
         self._joining = asyncio.Lock()
         self._parts = AsyncExitStack()
         self._joined: ASGIApp | None = None
@@ -60,7 +62,9 @@ class OnDemand:
         async with self._joining:
             if self._joined is None:
                 async with AsyncExitStack() as parts:
-                    darkroom = await parts.enter_async_context(open_darkroom(self._settings))
+                    darkroom = await parts.enter_async_context(
+                        open_darkroom(self._settings, self._limits)
+                    )
                     await prepare(darkroom, bundled_catalog())
                     application = build_application(darkroom, self._settings, worker=None)
                     await parts.enter_async_context(
@@ -88,4 +92,8 @@ def _build() -> OnDemand:
     return OnDemand(settings)
 
 
-app: Final = _build()
+def __getattr__(name: str) -> OnDemand:
+    """`app`, built when a host asks for it: importing this file reads no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    return _build()

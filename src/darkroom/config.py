@@ -23,6 +23,11 @@ class SettingsError(Exception):
     """The environment cannot be started with. The text is one clear line for the operator."""
 
 
+def _strip_only(value: object) -> object:
+    """For settings with a default: an empty one stays a mistake that is named."""
+    return value.strip() if isinstance(value, str) else value
+
+
 def _strip(value: object) -> object:
     """Environment values come with stray newlines; an empty one is an unset one."""
     if isinstance(value, str):
@@ -36,6 +41,9 @@ def _is_loopback(url: str) -> bool:
 
 Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_strip)]
+Word = Annotated[str, BeforeValidator(_strip_only), Field(min_length=1)]
+Amount = Annotated[float | None, BeforeValidator(_strip)]
+GENERATION_NAMES: Final = "studio, kie, kie:MODEL"
 
 
 class Settings(BaseSettings):
@@ -48,7 +56,7 @@ class Settings(BaseSettings):
         alias="DARKROOM_MODE",
         description="`demo` trusts a bare telegramUserId on loopback",
     )
-    data_dir: Path = Field(
+    data_dir: Annotated[Path, BeforeValidator(_strip_only)] = Field(
         Path(".darkroom"),
         alias="DARKROOM_DATA_DIR",
         description="the embedded database and local photos",
@@ -58,7 +66,7 @@ class Settings(BaseSettings):
         alias="DARKROOM_SERVERLESS",
         description="no worker lives anywhere: queue deliveries and cron calls do the work",
     )
-    host: str = Field(
+    host: Word = Field(
         "127.0.0.1", alias="DARKROOM_HOST", description="address the server listens on"
     )
     port: int = Field(8000, alias="DARKROOM_PORT", ge=0, le=65535, description="port it listens on")
@@ -115,7 +123,7 @@ class Settings(BaseSettings):
         description="CPU processes that open customers' files",
     )
     kie_api_key: Secret = Field(None, alias="KIE_API_KEY", description="turns kie.ai on")
-    kie_base_url: str = Field(
+    kie_base_url: Word = Field(
         "https://api.kie.ai", alias="KIE_BASE_URL", description="kie.ai's address"
     )
     kie_window_requests: int = Field(
@@ -127,7 +135,45 @@ class Settings(BaseSettings):
         gt=0,
         description="the window, with a little for the road",
     )
-    kie_model: str = Field("nano-banana-pro", alias="KIE_MODEL", description="kie.ai's model")
+    kie_model: Word = Field("nano-banana-pro", alias="KIE_MODEL", description="kie.ai's model")
+    kie_price_credits: float = Field(
+        18,
+        alias="KIE_PRICE_CREDITS",
+        gt=0,
+        allow_inf_nan=False,
+        description="credits that one photo is expected to cost",
+    )
+    kie_credits_low: float = Field(
+        2000,
+        alias="KIE_CREDITS_LOW",
+        ge=0,
+        allow_inf_nan=False,
+        description="with fewer credits left a person is told; 0 never (2000 are five premium sets)",
+    )
+    kie_daily_credits_max: Amount = Field(
+        None,
+        alias="KIE_DAILY_CREDITS_MAX",
+        gt=0,
+        allow_inf_nan=False,
+        description="credits that may be spent in one UTC day; unset is no limit",
+    )
+    kie_result_hours: float = Field(
+        24,
+        alias="KIE_RESULT_HOURS",
+        gt=0,
+        le=336,
+        description="how long a result's link lives after its task's end",
+    )
+    kie_webhook_hmac_key: Secret = Field(
+        None,
+        alias="KIE_WEBHOOK_HMAC_KEY",
+        description="kie.ai's webhook key: callbacks must be signed with it",
+    )
+    generation_fallback: Text = Field(
+        None,
+        alias="DARKROOM_GENERATION_FALLBACK",
+        description="who takes over, in order: `studio`, `kie`, `kie:MODEL`, with commas",
+    )
     allow_private_downloads: bool = Field(
         False,
         alias="DARKROOM_ALLOW_PRIVATE_DOWNLOADS",
@@ -205,7 +251,7 @@ class Settings(BaseSettings):
         le=3650,
         description="after so many days a selfie is deleted, and its customer told",
     )
-    log_shape: Literal["auto", "json", "console"] = Field(
+    log_shape: Annotated[Literal["auto", "json", "console"], BeforeValidator(_strip)] = Field(
         "auto", alias="DARKROOM_LOG", description="how log lines look"
     )
 
@@ -293,6 +339,25 @@ class Settings(BaseSettings):
             )
 
     @model_validator(mode="after")
+    def _refuse_odd_fallback(self) -> "Settings":
+        names = self.fallback_names
+        for name in names:
+            account, colon, model = name.partition(":")
+            if account not in ("studio", "kie") or (colon and (account != "kie" or not model)):
+                raise ValueError(
+                    f"DARKROOM_GENERATION_FALLBACK names something else than {GENERATION_NAMES}"
+                )
+            if account == "kie" and self.kie_api_key is None:
+                raise ValueError("the fallback is half configured: KIE_API_KEY is not set")
+            if model == self.kie_model:
+                raise ValueError("DARKROOM_GENERATION_FALLBACK names KIE_MODEL: say `kie`")
+        if len({self.generation_provider, *names}) != len(names) + 1:
+            raise ValueError(
+                "DARKROOM_GENERATION_FALLBACK names one provider twice, or the first one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _refuse_weak_links(self) -> "Settings":
         shared = self.database_url is not None and self.mode != "demo"
         if shared and self.link_secret is None:
@@ -338,6 +403,12 @@ class Settings(BaseSettings):
         if self.mode == "demo" and self.telegram_bot_token is not None:
             raise ValueError("demo mode refuses real providers: TELEGRAM_BOT_TOKEN is set")
         return self
+
+    @property
+    def fallback_names(self) -> tuple[str, ...]:
+        """The fallback's providers, in order."""
+        listed = (self.generation_fallback or "").split(",")
+        return tuple(name.strip() for name in listed if name.strip())
 
     @property
     def base_url(self) -> str:

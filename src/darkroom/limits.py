@@ -19,6 +19,13 @@ class Limits(BaseModel):
     lock_timeout_ms: int = 2000
     """A claim waits this long for another of the same user; a claim takes milliseconds, so a longer wait
     means a stalled peer, and the customer is better told to come back."""
+    fallback_after_seconds: float = 600
+    """A shut provider keeps its queue so long: ten looks of `paused_seconds`, time for a person to pay in, and
+    five sixths of a set's hour are left for the fallback."""
+    credits_every_seconds: float = 600
+    """Between two readings of a balance: six questions an hour, and a leak is known the same hour."""
+    links_alarm_seconds: float = 21_600
+    """Six of a link's 24 hours: a night's alarm is heard in the morning."""
     unknown_grace_seconds: float = 90
     """After a lost answer: a callback comes within twice the slowest generations seen (DESIGN 3)."""
     pending_give_up_seconds: float = 900
@@ -83,5 +90,16 @@ class Limits(BaseModel):
     """Rows a sweep deletes in one statement: milliseconds, so that nobody waits behind it."""
     put_grace_seconds: float = 300
     """A put takes 30 s at most (the adapter's own limit): after ten times that none is under way."""
+    bucket_check_seconds: float = 60
+    """A batch of 20 photos a minute, 28,800 a day: a year of 100 sets a day (550,000 photos) is seen again
+    every three weeks, for 0.7 MB read a second."""
+    bucket_page: int = 500
+    """Objects of one look of the sweeper: half of what one answer of S3 lists, and one statement."""
+    bucket_sweep_seconds: float = 60
+    """720,000 objects a day: that year's photos and thumbnails in two days, for one listing call a minute."""
+    bucket_sweep_pause_seconds: float = 3600
+    """At the end of the walk: what becomes a day old meanwhile is in no hurry."""
+    orphan_seconds: float = 86_400
+    """Anything under way ends within minutes; a day also bears two clocks that differ."""
     audit_seconds: float = 600
     """Every ten minutes, as the model for it does (style-models 2.1)."""

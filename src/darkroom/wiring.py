@@ -12,14 +12,16 @@ from starlette.types import ASGIApp
 
 from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.adapters.download import Downloader
-from darkroom.adapters.generation.kie import KieProvider
+from darkroom.adapters.generation.kie import KieProvider, KieTerms
 from darkroom.adapters.generation.studio_provider import StudioProvider
 from darkroom.adapters.intake import ProcessIntake
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
+from darkroom.adapters.qstash_keys import examine_queue
 from darkroom.adapters.qstash_receiver import QStashReceiver
+from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
@@ -35,14 +37,17 @@ from darkroom.flow.examine import (
     examine_bot_token,
     examine_intake,
     examine_payments,
+    examine_provider,
     examine_secret,
+    examine_store,
 )
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
 from darkroom.limits import Limits
 from darkroom.ports.checkup import Check, Finding
-from darkroom.ports.generation import GenerationProvider
+from darkroom.ports.generation import CreditMeter, GenerationProvider
 from darkroom.ports.payments import PaymentProvider
+from darkroom.ports.schedules import Schedules
 
 BANK_PATH: Final = "/sandbox-bank"
 
@@ -137,11 +142,7 @@ async def open_darkroom(
     """Every part, joined; closed in order when the block ends. Does not migrate."""
     limits = limits or Limits()
     store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
-    generation: dict[str, GenerationProvider] = {
-        "studio": StudioProvider(store, processes=settings.studio_processes)
-    }
-    if settings.kie_api_key is not None:
-        generation["kie"] = _kie(settings, settings.kie_api_key.get_secret_value(), store)
+    generation = _generation(settings, store)
     intake = ProcessIntake(processes=settings.intake_processes)
     payments: dict[str, PaymentProvider] = {}
     secret = sandbox_secret(settings)
@@ -168,6 +169,7 @@ async def open_darkroom(
             selfie_days=settings.selfie_days,
             chat_enabled=False,
             base_url=settings.base_url,
+            generation_fallback=settings.fallback_names,
         )
         try:
             yield darkroom
@@ -176,6 +178,20 @@ async def open_darkroom(
                 await part.close()
             if isinstance(doorbell, QStashDoorbell):
                 await doorbell.close()
+
+
+def _generation(settings: Settings, store: Storage) -> dict[str, GenerationProvider]:
+    generation: dict[str, GenerationProvider] = {
+        "studio": StudioProvider(store, processes=settings.studio_processes)
+    }
+    if settings.kie_api_key is not None:
+        key = settings.kie_api_key.get_secret_value()
+        models = {"kie": settings.kie_model} | {
+            name: name.partition(":")[2] for name in settings.fallback_names if ":" in name
+        }
+        for name, model in models.items():
+            generation[name] = _kie(settings, key, store, name=name, model=model)
+    return generation
 
 
 def _doorbell(settings: Settings) -> LocalDoorbell | QStashDoorbell:
@@ -189,11 +205,37 @@ def _doorbell(settings: Settings) -> LocalDoorbell | QStashDoorbell:
     )
 
 
-def _kie(settings: Settings, api_key: str, storage: Storage) -> KieProvider:
+@asynccontextmanager
+async def open_schedules(settings: Settings) -> AsyncGenerator[Schedules]:
+    """QStash's schedules, for as long as the block runs."""
+    token = settings.qstash_token
+    clock = QStashSchedules(
+        token="" if token is None else token.get_secret_value(),
+        base_url=settings.qstash_url,
+        public_url=settings.base_url,
+    )
+    try:
+        yield clock
+    finally:
+        await clock.close()
+
+
+def _kie(
+    settings: Settings, api_key: str, storage: Storage, *, name: str, model: str
+) -> KieProvider:
+    hmac_key = settings.kie_webhook_hmac_key
     return KieProvider(
+        name=name,
+        model=model,
+        terms=KieTerms(
+            price_credits=settings.kie_price_credits,
+            day_credits_max=settings.kie_daily_credits_max,
+            credits_low=settings.kie_credits_low,
+            result_hours=settings.kie_result_hours,
+            hmac_key=None if hmac_key is None else hmac_key.get_secret_value(),
+        ),
         base_url=settings.kie_base_url,
         api_key=api_key,
-        model=settings.kie_model,
         callback_base_url=settings.base_url,
         reference_link=storage.readable_link,
         window_requests=settings.kie_window_requests,
@@ -220,12 +262,39 @@ async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
             bank = SandboxPayments(base_url=bank_url(settings), secret=secret)
             stack.push_async_callback(bank.close)
             checks.append(Check("sandbox bank", partial(examine_payments, bank)))
-        checks += _secret_checks(settings)
+        store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
+        checks.append(Check("object store", partial(examine_store, store)))
+        for name, provider in _generation(settings, store).items():
+            stack.push_async_callback(provider.close)
+            if name == settings.generation_provider or isinstance(provider, CreditMeter):
+                checks.append(Check(f"photos: {name}", partial(examine_provider, provider)))
+        checks += _queue_checks(settings) + _secret_checks(settings)
         if settings.public_url is not None:
             checks.append(
                 Check("public address", partial(examine_public_address, settings.base_url))
             )
         yield checks
+
+
+def _queue_checks(settings: Settings) -> list[Check]:
+    token, current_key, next_key = (
+        "" if one is None else one.get_secret_value()
+        for one in (
+            settings.qstash_token,
+            settings.qstash_current_signing_key,
+            settings.qstash_next_signing_key,
+        )
+    )
+    if not token:
+        return []
+    examine = partial(
+        examine_queue,
+        token=token,
+        base_url=settings.qstash_url,
+        current_key=current_key,
+        next_key=next_key,
+    )
+    return [Check("QStash", examine)]
 
 
 def _secret_checks(settings: Settings) -> list[Check]:

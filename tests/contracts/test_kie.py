@@ -158,6 +158,55 @@ async def test_the_twenty_first_creation_in_ten_seconds_waits_and_then_passes(
     assert twin.tasks_created == 21
 
 
+@JSON_STYLES
+async def test_a_feature_that_is_off_stops_its_model_and_no_other(
+    kie: KieProvider, twin: KieTwin, *, in_body: bool
+) -> None:
+    twin.habits.errors_in_body = in_body
+    twin.script("create", Fault(Kind.ANSWER, 505), Fault(Kind.ANSWER, 402))
+    off, broke = [await kie.create(request_with()) for _ in range(2)]
+    assert isinstance(off, Refused)
+    assert isinstance(broke, Refused)
+    assert (off.only_model, broke.only_model) == (True, False)
+
+
+async def test_selfies_that_kie_could_not_read_are_signed_anew_for_the_next_try(
+    make_provider: MakeProvider, twin: KieTwin
+) -> None:
+    """A refused creation costs nothing, and carries the links it was refused with nowhere else."""
+    signed = 0
+
+    def sign(object_key: str) -> str:
+        nonlocal signed
+        signed += 1
+        return f"https://photos.example/{object_key}?signed={signed}"
+
+    kie = make_provider(reference_link=sign)
+    twin.script("create", Fault(Kind.ANSWER, 451))
+    refused = await kie.create(request_with(references=1))
+    assert isinstance(refused, Refused)
+    assert refused.again is Again.LATER
+    assert isinstance(await kie.create(request_with(references=1)), Created)
+    (task,) = twin.tasks.values()
+    assert task.input_links == ["https://photos.example/references/0.jpg?signed=2"]
+
+
+async def test_a_slow_creation_is_made_although_its_answer_is_given_up(
+    make_provider: MakeProvider, twin: KieTwin
+) -> None:
+    twin.habits.create_seconds = 1.0
+    answer = await make_provider(call_seconds=0.3).create(request_with())
+    assert isinstance(answer, NoAnswer)
+    assert twin.tasks_created == 1
+
+
+@pytest.mark.parametrize("field", ["msg", "message"])
+async def test_why_not_is_read_in_either_spelling(make_provider: MakeProvider, field: str) -> None:
+    body = {"code": 402, field: "Credits insufficient", "data": None}
+    answer = await make_provider(transport=answering(body)).create(request_with())
+    assert answer == Refused("KIE_402", "402: Credits insufficient", Again.PAUSED)
+
+
 async def test_an_empty_account_pauses_and_a_filled_one_goes_on(
     kie: KieProvider, twin: KieTwin
 ) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -53,7 +54,12 @@ async def test_a_task_waits_queues_generates_and_is_ready(
         assert await kie.ask(REQUEST, task_id) == Working()
         states.append(twin.tasks[task_id].state)
     assert states == ["waiting", "queuing", "generating"]
-    assert await kie.ask(REQUEST, task_id) == Ready(twin.result_url(twin.tasks[task_id]), 18)
+    before = datetime.now(UTC)
+    ready = await kie.ask(REQUEST, task_id)
+    assert isinstance(ready, Ready)
+    assert (ready.result_url, ready.credits) == (twin.result_url(twin.tasks[task_id]), 18)
+    assert ready.dies_at is not None
+    assert abs((ready.dies_at - before).total_seconds() - 86_400) < 5
     assert log_lines == []
 
 
@@ -88,7 +94,10 @@ async def test_a_task_not_known_yet_is_waited_for(
     [
         ("400", Again.NEVER),
         ("422", Again.NEVER),
+        ("408", Again.LATER),
         ("451", Again.LATER),
+        ("455", Again.LATER),
+        ("505", Again.LATER),
         ("500", Again.LATER),
         ("501", Again.LATER),
     ],
@@ -199,7 +208,8 @@ async def test_a_cost_that_is_no_amount_is_left_out(
         state="success", resultJson='{"resultUrls": ["https://a/b"]}', creditsConsumed=cost
     )
     answer = await make_provider(transport=answering(body)).ask(REQUEST, "a")
-    assert answer == Ready("https://a/b", None)
+    assert isinstance(answer, Ready)
+    assert (answer.result_url, answer.credits) == ("https://a/b", None)
 
 
 async def test_a_success_without_data_is_a_task_not_known_yet(
@@ -304,6 +314,6 @@ async def test_a_picture_is_fetched_whole_and_nothing_is_wasted(
         picture.load()
         assert (picture.format, picture.size) == ("JPEG", (96, 128))
     assert (twin.wasted, twin.credits_spent) == ([], 18)
-    twin.script("result", Fault(Kind.ANSWER, 404))
+    twin.script("result", *(Fault(Kind.ANSWER, 404) for _ in range(2)))
     with pytest.raises(LinkDeadError):
         await kie.fetch(REQUEST, task_id, answer.result_url)

@@ -14,6 +14,8 @@ def _first_arguments(tree: ast.AST) -> Generator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.args:
             continue
+        if isinstance(node.func, ast.Name) and node.func.id == "assert_no_transaction":
+            continue  # names whoever asks, and calls nobody
         first = node.args[0]
         if isinstance(first, ast.Constant) and isinstance(first.value, str):
             parts = first.value.split(".")
@@ -46,7 +48,9 @@ OUTSIDE_CALLS: Final = _names()
 UNSPOKEN: Final = {
     "intake.look": "a process of ours that keeps nothing: it opens a file, and its owner's death is its own",
     "studio.render": "as intake.look; the studio is struck by the larger day's scripted provider",
+    "kie.reask": "a question that changes nothing, before a photo whose links are dead is made again",
+    "qstash.keys": "a doctor's question, which changes nothing",
+    "qstash.schedules": "an operator's command, which sets the same schedules each time",
     "public.healthz": "a doctor's question, which changes nothing",
-    "storage.list_page": "a walk through the bucket, which changes nothing",
 }
 """Calls that the story does not make, and why."""

@@ -28,8 +28,9 @@ PHOTOS: Final = 3
 BUYER, LEAVER = 501, 502
 LEASE_SECONDS: Final = 11
 """Longer than the lease of whoever vanished."""
-LATE_PUT_SECONDS: Final = 600
-"""No put can still be under way: what a leaver left in the bucket is looked for."""
+LATER_SECONDS: Final = 1200
+"""No put and no painting can still be under way: what a leaver left in the bucket is looked for, and what
+tasks took is asked for."""
 STRIDE_SECONDS: Final = 3.0
 """Rows whose times are that close are taken in one round; a lost answer's grace is thirty times as long."""
 
@@ -51,7 +52,7 @@ def tell(world: OutsideWorld, crash: Crash) -> None:
     _looked_at(world, buyer)
     world.insist(lambda shop: forget_telegram_user(shop.darkroom, LEAVER))
     world.insist(lambda shop: shop.step("forget"))
-    world.insist(lambda shop: shop.advance(LATE_PUT_SECONDS))
+    world.insist(lambda shop: shop.advance(LATER_SECONDS))
     _drain(world)
 
 
@@ -79,7 +80,12 @@ def _made(world: OutsideWorld, buyer: Customer) -> None:
     world.town.pays(payment_id)
     _hand_in_all(world)
     world.attempt(lambda shop: shop.step("notice"))
+    habits = world.town.kie.habits
+    # What a task took is said later than that it is done: the ledger asks for it.
+    named, habits.credit_field = habits.credit_field, "creditsPending"
     world.town.kie.script("create", Fault(Kind.DROP))
+    # The first link that is opened is dead: another one is asked for.
+    world.town.kie.script("result", Fault(Kind.ANSWER, 403))
     _wake(world)
     world.attempt(lambda shop: shop.step("submit"))
     world.town.paint()
@@ -87,6 +93,7 @@ def _made(world: OutsideWorld, buyer: Customer) -> None:
     _wake(world)
     world.attempt(lambda shop: shop.step("notice"))
     _drain(world)
+    habits.credit_field = named
 
 
 def _asked_back(world: OutsideWorld, buyer: Customer) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -127,6 +128,7 @@ class OutsideWorld(World):
 
     def __init__(self, dsn: str, server: str, folder: Path, town: Town) -> None:
         self.town = town
+        self._doors: tuple[Shop, FastAPI] | None = None
         self._settings = IsolatedSettings.model_validate(
             {**town.variables, "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": str(folder)}
         )
@@ -156,7 +158,10 @@ class OutsideWorld(World):
 
     async def hand_in(self, shop: Shop, letter: Letter) -> int:
         """A letter at the real door. Returns the answer's status."""
-        application = build_application(shop.darkroom, self._settings, worker=None)
+        if self._doors is None or self._doors[0] is not shop:
+            application = build_application(shop.darkroom, self._settings, worker=None)
+            self._doors = (shop, application)
+        application = self._doors[1]
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application)) as client:
             answer = await client.post(
                 f"{self._settings.base_url}{letter.path}",

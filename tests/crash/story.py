@@ -12,9 +12,12 @@ from darkroom.core.jobs import StartedJob
 from darkroom.core.tasks import fail_task
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
+from darkroom.flow.check_bucket import audit_bucket
+from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.fall_back import fall_back
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
@@ -39,8 +42,14 @@ from darkroom.flow.read_back import (
     read_payment,
     read_photos,
 )
+from darkroom.flow.read_balances import read_last_balances, read_ledger
 from darkroom.flow.read_policy import read_promised
-from darkroom.flow.receive import receive_generation_callback, receive_queue_message
+from darkroom.flow.receive import (
+    QueueFailure,
+    receive_generation_callback,
+    receive_queue_failure,
+    receive_queue_message,
+)
 from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
@@ -74,7 +83,7 @@ from darkroom.ports.payments import (
 from darkroom.ports.storage import ObjectStore
 from darkroom.wiring import bundled_catalog
 from tests.crash.vanishing import Crash, World
-from tests.scripted import LinkedStore, picture_of
+from tests.scripted import LinkedStore, ScriptedProvider, picture_of
 from tests.shop import Customer, Shop
 
 SPARE = "SELECT max(id) FROM avatars WHERE name = 'Spare'"
@@ -105,7 +114,9 @@ def tell(world: World, crash: Crash) -> None:
     _end_of_day(world)
     _looked_at(world, customer)
     _by_people(world, customer)
+    left = _left_behind(world, customer)
     _weeks_later(world)
+    _swept(world, left)
     _leaving(world)
 
 
@@ -299,10 +310,18 @@ def _started_by_hand(world: World, customer: Customer) -> None:
         )
     # A call that has no time left hands over; the rounds themselves are those of everybody else.
     world.attempt(lambda shop: work_in_call(shop.darkroom, seconds=0))
+    # A delivery that the queue gave up on, told twice.
+    given_up = QueueFailure("msg_1", "dlq_1", job_id, status=500, retried=3)
+    for _ in range(2):
+        world.insist(lambda shop: receive_queue_failure(shop.darkroom, given_up))
+    _read_notices(world)
 
 
 def _granted_and_replayed(world: World) -> None:
-    """A free set whose first photo becomes a dead letter, and an operator who gives it another try."""
+    """A free set whose first photo becomes a dead letter, and an operator who gives it another try.
+
+    The provider that it was started for is shut for long: its queue goes to the fallback.
+    """
     customer = world.insist(lambda shop: shop.customer())
     wish = world.shop.request(customer, key="granted")
     grant_id = uuid4()
@@ -311,7 +330,7 @@ def _granted_and_replayed(world: World) -> None:
         await grant_photos(
             shop.darkroom, user_id=customer.user_id, tier_id="starter", request_id=grant_id
         )
-        return await start_generation(shop.darkroom, wish)
+        return await start_generation(_with_one_that_is_shut(shop), wish)
 
     job = world.insist(grant)
 
@@ -337,6 +356,29 @@ def _granted_and_replayed(world: World) -> None:
 
     letter_id = world.insist(fail_first)
     world.insist(lambda shop: replay_letters(shop.darkroom, letter_id, provider=None))
+    world.insist(
+        lambda shop: shop.rows(
+            "INSERT INTO provider_budgets (provider, shut_since, paused_until) "
+            "VALUES ('shut', darkroom_now() - INTERVAL '1 hour', darkroom_now()) "
+            "ON CONFLICT DO NOTHING RETURNING provider"
+        )
+    )
+    world.insist(lambda shop: fall_back(_with_one_that_is_shut(shop)))
+    left = world.insist(
+        lambda shop: shop.value("SELECT count(*) FROM kie_tasks WHERE provider = 'shut'")
+    )
+    assert left == 0
+
+
+def _with_one_that_is_shut(shop: Shop) -> Darkroom:
+    """The program with another provider first, and the usual one behind it."""
+    other = ScriptedProvider(name="shut", account="shut")
+    return replace(
+        shop.darkroom,
+        generation={**shop.darkroom.generation, other.name: other},
+        new_tasks_go_to=other.name,
+        generation_fallback=("scripted",),
+    )
 
 
 def _called_back(world: World) -> None:
@@ -491,6 +533,39 @@ def _settling(refund_id: int, *, by_hand: bool) -> Callable[[Shop], Awaitable[ob
     return settle
 
 
+def _left_behind(world: World, customer: Customer) -> list[str]:
+    """What two dead processes had put: a picture of a photo that came otherwise, and a selfie without a row."""
+    job_id = world.insist(
+        lambda shop: shop.value(
+            "SELECT min(id) FROM generation_jobs WHERE user_id = %s", customer.user_id
+        )
+    )
+    place = f"generated/{customer.avatar_id}/signature/{job_id}"
+    keys = [f"{place}/0-{'0' * 16}.jpg", f"references/{customer.avatar_id}/{'0' * 64}.jpg"]
+
+    async def put(shop: Shop) -> None:
+        for key in keys:
+            await shop.darkroom.store.put_once(key, b"left behind", "image/jpeg")
+
+    world.insist(put)
+    return keys
+
+
+def _swept(world: World, keys: list[str]) -> None:
+    """Days later, and the walk has come by, whoever died on it."""
+
+    async def look(shop: Shop) -> list[str]:
+        folders = {key.rpartition("/")[0] for key in keys}
+        there = [await shop.darkroom.store.list_keys(folder) for folder in folders]
+        report = await audit_bucket(shop.darkroom, limit=None)
+        assert report.clean, report.rows
+        return [key for page in there for key in page if key in keys]
+
+    world.insist(lambda shop: shop.advance(3601))
+    world.insist(lambda shop: shop.drain())
+    assert world.insist(look) == []
+
+
 def _weeks_later(world: World) -> None:
     """What nobody used is reminded of, and goes back; by a bank that knows no keys."""
     customer = world.insist(lambda shop: shop.customer())
@@ -535,6 +610,8 @@ def _looked_at(world: World, customer: Customer) -> None:
         assert hashlib.sha256(b"".join(pieces)).hexdigest() == file.sha256
 
     async def look_as_an_operator(shop: Shop) -> None:
+        assert await read_ledger(shop.darkroom, days=400)
+        assert await read_last_balances(shop.darkroom)
         letters = await read_dead_letters(shop.darkroom)
         assert [letter.replayable for letter in letters] == [False], (
             "it is to be made again for free"

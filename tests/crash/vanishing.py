@@ -11,14 +11,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.db.database import Database, DatabaseUnavailableError
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.kit.outside import outside_call
 from tests.crash.places import BEFORE_COMMIT, DONE, Form, Place, site_of_caller
 from tests.scripted import ScriptedBank, ScriptedProvider
 from tests.shop import Shop, open_shop
@@ -33,6 +36,14 @@ STEP_SECONDS: Final = 60
 
 class VanishedError(Exception):
     """The process is gone; what it was doing will never be known to it."""
+
+
+class _PublishingDoorbell(LocalDoorbell):
+    """Publishes as the queue's does, between the same two checkpoints, and nobody gets the message."""
+
+    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
+        async with outside_call("qstash.publish", timeout_seconds=STEP_SECONDS):
+            await super().ring(job_id, after_seconds=after_seconds)
 
 
 class Crash:
@@ -141,6 +152,7 @@ class World:
             async with open_shop(
                 database, self.folder, provider=self.provider, bank=self.bank
             ) as shop:
+                shop.darkroom = replace(shop.darkroom, doorbell=_PublishingDoorbell())
                 yield shop
         finally:
             await database.close()

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
+from darkroom.edges.queue_door import QueueReceiver
 from darkroom.edges.server import ServerParts, build_server
-from darkroom.edges.webhooks import QueueReceiver
 from darkroom.ports.identity import IdentityCheck
 from tests.shop import Shop
 

@@ -78,7 +78,7 @@ async def test_what_is_wrong_is_named_with_what_to_do(tmp_path: Path) -> None:
     said = await _doctor(
         tmp_path,
         "--json",
-        DATABASE_URL="postgresql://nobody:hunter2@127.0.0.1:9/none",
+        DATABASE_URL="host=127.0.0.1 port=9 user=nobody password=hunter2 dbname=none",
         DARKROOM_LINK_SECRET=SECRET,
         DARKROOM_PUBLIC_URL="http://127.0.0.1:9",
         TELEGRAM_BOT_TOKEN="123456",

@@ -47,7 +47,7 @@ class Watch:
         place = f"{scope.get('method')} {scope.get('path')}: {status} {body[:200]!r}"
         if status >= 500 and status != 503:
             self.broken.append(place)
-        if status >= 400 and scope["path"] != "/api/jobs/process":
+        if status >= 400 and scope["path"] not in ("/api/jobs/process", "/api/jobs/failed"):
             try:
                 error = json.loads(body)["error"]
                 whole = error["code"] == error["details"]["code"]

@@ -10,7 +10,7 @@ from darkroom.adapters.storage_s3 import S3Place, open_bucket
 from darkroom.config import IsolatedSettings, Settings, SettingsError, read_settings
 from darkroom.wiring import store_place
 
-WORDS = ("SECRET", "TOKEN", "API_KEY", "SIGNING_KEY", "DATABASE_URL")
+WORDS = ("SECRET", "TOKEN", "API_KEY", "SIGNING_KEY", "HMAC_KEY", "DATABASE_URL")
 """What the name of a setting says when its value is a secret."""
 HIDDEN = "very-secret-value-of-32-characters"
 
@@ -178,3 +178,89 @@ def test_what_needs_no_endpoint_and_what_is_near_is_let_in() -> None:
         {"S3_ENDPOINT": "http://localhost:8333/"},
     ):
         assert store_place(IsolatedSettings.model_validate({**BUCKET, **changed})) is not None
+
+
+def _minimal_kie() -> dict[str, Any]:
+    return {
+        "KIE_API_KEY": "k",
+        "DARKROOM_PUBLIC_URL": "https://we.example",
+        "DARKROOM_STORAGE_URL": "s3://bucket",
+        "DARKROOM_GENERATION_PROVIDER": "kie",
+    }
+
+
+TEXTS = {
+    "DARKROOM_DATA_DIR": "here",
+    "DARKROOM_HOST": "localhost",
+    "KIE_BASE_URL": "https://kie.example",
+    "KIE_MODEL": "nano-banana-2",
+    "KIE_WEBHOOK_HMAC_KEY": "hmac",
+    "DARKROOM_LOG": "json",
+    "DARKROOM_GENERATION_FALLBACK": "studio",
+    "KIE_DAILY_CREDITS_MAX": "100",
+    "KIE_CREDITS_LOW": "10",
+    "KIE_PRICE_CREDITS": "18",
+    "DARKROOM_PORT": "80",
+}
+
+
+@pytest.mark.parametrize("name", sorted({*TEXTS, *_minimal_kie()}))
+def test_a_pasted_newline_breaks_no_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """bugbook B23: a key with a newline at its end was an invalid header, hours later."""
+    for field in Settings.model_fields.values():
+        monkeypatch.delenv(str(field.alias), raising=False)
+    given = {**TEXTS, **_minimal_kie()}
+    for one, value in given.items():
+        monkeypatch.setenv(one, value)
+    clean = read_settings()
+    monkeypatch.setenv(name, f" \t{given[name]}\r\n")
+    assert read_settings() == clean
+
+
+def test_every_setting_of_text_is_stripped() -> None:
+    """A new one must be, too: what is plain text or a path has a validator in front."""
+    bare = [
+        field.alias
+        for field in Settings.model_fields.values()
+        if not field.metadata and any(part in str(field.annotation) for part in ("str", "Path"))
+    ]
+    assert not bare
+
+
+def test_an_empty_word_is_a_mistake_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIE_MODEL", " \n")
+    with pytest.raises(SettingsError, match="KIE_MODEL"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("fallback", "names"),
+    [
+        ("", ()),
+        (" \n", ()),
+        ("studio", ("studio",)),
+        (" kie:nano-banana-2 , studio,\n", ("kie:nano-banana-2", "studio")),
+        ("kie:google/nano-banana-edit", ("kie:google/nano-banana-edit",)),
+    ],
+)
+def test_the_fallback_is_a_list(fallback: str, names: tuple[str, ...]) -> None:
+    settings = IsolatedSettings.model_validate(
+        {**_minimal_kie(), "DARKROOM_GENERATION_FALLBACK": fallback}
+    )
+    assert settings.fallback_names == names
+
+
+@pytest.mark.parametrize(
+    "fallback",
+    ["kie", "kie:", "else", "studio:x", "studio,studio", "kie:nano-banana-pro", "kie:x,kie:x"],
+)
+def test_a_fallback_that_cannot_be_meant_stops_the_start(fallback: str) -> None:
+    with pytest.raises(ValueError, match="FALLBACK"):
+        IsolatedSettings.model_validate(
+            {**_minimal_kie(), "DARKROOM_GENERATION_FALLBACK": fallback}
+        )
+
+
+def test_a_fallback_to_kie_without_its_key_stops_the_start() -> None:
+    with pytest.raises(ValueError, match="KIE_API_KEY"):
+        IsolatedSettings.model_validate({"DARKROOM_GENERATION_FALLBACK": "kie"})

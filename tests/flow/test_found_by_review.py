@@ -12,7 +12,7 @@ import pytest
 
 from darkroom.config import IsolatedSettings
 from darkroom.core import tasks as core_tasks
-from darkroom.core.tasks import list_due_unknown
+from darkroom.core.lapsed import list_due_unknown
 from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.flow import submit_tasks

@@ -74,6 +74,7 @@ class Terminal:
         wires = Wires(
             open_database=refuse,
             open_darkroom=open_darkroom,
+            open_schedules=refuse,
             build_application=build_application,
             open_mounts=refuse,
             bundled_catalog=bundled_catalog,

@@ -19,8 +19,10 @@ from darkroom.flow.pay_back import (
     pay_back,
 )
 from darkroom.flow.receive import (
+    QueueFailure,
     receive_generation_callback,
     receive_payment_notice,
+    receive_queue_failure,
     receive_queue_message,
 )
 from darkroom.flow.remove import remove_avatar
@@ -164,6 +166,21 @@ def _queue(message_id: Callable[[Stage, Facts], str | None]) -> Send:
         )
 
     return send
+
+
+async def _any_queue(stage: Stage, _facts: Facts) -> None:
+    """Whatever is due, and no job in particular."""
+    await receive_queue_message(
+        stage.shop.darkroom, message_id=f"any-{stage.next_id()}", job_id=None
+    )
+
+
+async def _gave_up(stage: Stage, facts: Facts) -> None:
+    job_id = facts.job_id or NOBODY
+    await receive_queue_failure(
+        stage.shop.darkroom,
+        QueueFailure(f"gave-up-{facts.case.payment_id}", "dlq-1", job_id, status=500, retried=3),
+    )
 
 
 def _callback(
@@ -334,6 +351,8 @@ ALL_MESSAGES: Final = (
     Message("queue-same-id", QUEUE, _queue(lambda _stage, facts: f"q{facts.case.payment_id}")),
     Message("queue-other-id", QUEUE, _queue(lambda stage, _facts: f"fresh-{stage.next_id()}")),
     Message("queue-no-id", QUEUE, _queue(lambda _stage, _facts: None)),
+    Message("queue-whatever-is-due", QUEUE, _any_queue),
+    Message("queue-gave-up", "POST /api/jobs/failed", _gave_up),
     Message("callback", PROVIDER, _callback(_theirs)),
     Message("callback-of-orphan", PROVIDER, _callback(_orphan)),
     Message("callback-wrong-token", PROVIDER, _callback(_theirs, token=lambda _facts: uuid4())),
@@ -375,6 +394,9 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     "DELETE /api/me": "ends everything: tests/edges/test_leaving.py",
     f"POST {AVATAR}/uploads": "promises an address, no order: tests/edges/test_direct_uploads.py",
     f"POST {AVATAR}/uploads/complete": "keeps selfies as `selfie` does: tests/edges/test_direct_uploads.py",
+    # The same rounds, called by the queue's own schedules: tests/edges/test_queue_doors.py.
+    "POST /api/cron/poll-kie-tasks": "the same as GET, signed by the queue",
+    "POST /api/cron/sweep": "the same as GET, signed by the queue",
     "GET /api/policy": "reads",
     "GET /api/openapi.json": "reads",
     "GET /api/payments/{payment_id}": "reads",

@@ -37,6 +37,9 @@ request in five minutes its four seconds, and is heard of again within five."""
 WINDOW_SECONDS: Final = 10.0
 """Rings of one job, or of nothing in particular, are published once now and once at the window's end: a set's
 23 callbacks are a handful of messages. Shorter than the 15 s that a waiting task looks by itself after."""
+SLOT_SECONDS: Final = 5.0
+"""Delayed rings of nothing in particular come at the end of such a slot, and those of one slot are one message:
+hosting without memory sets the same bell from many calls at once."""
 KEYS_MAX: Final = 1000
 """Jobs whose last ring is remembered. One that is forgotten is rung once more."""
 DELIVERY_SECONDS: Final = 60
@@ -69,6 +72,7 @@ class QStashDoorbell:
         retries: how often a delivery is repeated before QStash gives up on it.
         call_seconds: the limit of one ring.
         clock: seconds that only grow.
+        wall_clock: unix seconds, about the same for every process.
     """
 
     def __init__(
@@ -80,16 +84,21 @@ class QStashDoorbell:
         retries: int,
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._local = LocalDoorbell()
         self._http = BoundedHttp(
-            token, base_url=base_url, timeout_seconds=(call_seconds - TRY_AGAIN_SECONDS) / TRIES
+            # A little less than its share: the second try ends by its own limit, not by the ring's.
+            token,
+            base_url=base_url,
+            timeout_seconds=0.9 * (call_seconds - TRY_AGAIN_SECONDS) / TRIES,
         )
         self._messages = AsyncMessageApi(self._http)
         self._public_url = public_url
         self._retries = retries
         self._call_seconds = call_seconds
         self._clock = clock
+        self._wall_clock = wall_clock
         self._delivered_at: OrderedDict[int | None, float] = OrderedDict()
         self._failures = 0
         self._paused_until = -math.inf
@@ -161,9 +170,16 @@ class QStashDoorbell:
     async def _tried(self, job_id: int | None, delay_seconds: int) -> PublishResponse:
         """Publish, with one more try under the same deduplication id: a lost answer is not a second message.
 
-        The id is new for each ring: the window of ten minutes must not swallow the next one.
+        The id is new for each ring: the window of ten minutes must not swallow the next one. What is to come
+        later, and for nobody in particular, is put off to its slot's end and named after the slot: a message
+        of that name has not been delivered yet, so the ring that it swallows comes with it.
         """
         ring_id = uuid4().hex
+        if delay_seconds and job_id is None:
+            now = self._wall_clock()
+            slot = math.ceil((now + delay_seconds) / SLOT_SECONDS)
+            ring_id = f"{LABEL}-{slot}"
+            delay_seconds = math.ceil(slot * SLOT_SECONDS - now)
         for tries_left in reversed(range(TRIES)):
             try:
                 answer = await self._messages.publish_json(

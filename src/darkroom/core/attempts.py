@@ -95,6 +95,27 @@ async def record_lost(tx: Connection, attempt_id: int, text: str) -> None:
     )
 
 
+async def close_abandoned(tx: Connection, *, limit: int) -> int:
+    """End attempts that nobody waits for any more: their task was settled, or goes on with another attempt.
+
+    One that was called and never ended stays a possible cost; its provider is asked about it later.
+    """
+    closed = await tx.execute(
+        """
+        UPDATE task_attempts a
+        SET end_state = 'lost', error_text = coalesce(a.error_text, 'nobody waits for it any more'),
+            ended_at = darkroom_now()
+        WHERE a.end_state IS NULL AND a.id IN (
+            SELECT o.id FROM task_attempts o JOIN kie_tasks t ON t.id = o.task_id
+            WHERE o.ended_at IS NULL AND o.refusal_code IS NULL
+              AND (t.attempt_id <> o.id OR t.status IN ('queued', 'completed', 'failed'))
+            ORDER BY o.id LIMIT %s)
+        """,
+        [limit],
+    )
+    return closed.rowcount
+
+
 @dataclass(frozen=True, slots=True)
 class Adopted:
     """An attempt whose provider task became known by its token."""
@@ -105,7 +126,7 @@ class Adopted:
 
 
 async def adopt(
-    tx: Connection, *, provider: str, token: UUID, provider_task_id: str
+    tx: Connection, *, account: str, token: UUID, provider_task_id: str
 ) -> Adopted | None:
     """Bind a provider's task to the attempt whose token it echoed. None: no such open attempt.
 
@@ -119,35 +140,37 @@ async def adopt(
                 adopted = a.adopted OR a.provider_task_id IS NULL,
                 answered_at = coalesce(a.answered_at, darkroom_now())
             FROM kie_tasks t
-            WHERE a.token = %(token)s AND a.provider = %(provider)s AND a.refusal_code IS NULL
+            WHERE a.token = %(token)s AND split_part(a.provider, ':', 1) = %(account)s
+              AND a.refusal_code IS NULL
               AND (a.provider_task_id IS NULL OR a.provider_task_id = %(provider_task_id)s)
               AND t.id = a.task_id
             RETURNING a.id AS attempt_id, a.task_id, t.job_id
             """,
-            {"provider": provider, "token": token, "provider_task_id": provider_task_id},
+            {"account": account, "token": token, "provider_task_id": provider_task_id},
         )
         return await cursor.fetchone()
 
 
 async def find_by_provider_task(
-    tx: Connection, *, provider: str, provider_task_id: str
+    tx: Connection, *, account: str, provider_task_id: str
 ) -> Adopted | None:
-    """The attempt that has this provider task."""
+    """The attempt that has this provider task, with whichever model of the account."""
     async with tx.cursor(row_factory=class_row(Adopted)) as cursor:
         await cursor.execute(
             "SELECT a.id AS attempt_id, a.task_id, t.job_id FROM task_attempts a "
             "JOIN kie_tasks t ON t.id = a.task_id "
-            "WHERE a.provider = %s AND a.provider_task_id = %s",
-            [provider, provider_task_id],
+            "WHERE split_part(a.provider, ':', 1) = %s AND a.provider_task_id = %s",
+            [account, provider_task_id],
         )
         return await cursor.fetchone()
 
 
-async def token_is_known(tx: Connection, *, provider: str, token: UUID) -> bool:
-    """Whether an attempt at this provider carries this token."""
+async def token_is_known(tx: Connection, *, account: str, token: UUID) -> bool:
+    """Whether an attempt of this account carries this token."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT EXISTS (SELECT FROM task_attempts WHERE provider = %s AND token = %s)",
-            [provider, token],
+            "SELECT EXISTS (SELECT FROM task_attempts "
+            "WHERE split_part(provider, ':', 1) = %s AND token = %s)",
+            [account, token],
         )
         return bool(await cursor.fetchone())

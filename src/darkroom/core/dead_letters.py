@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
 
-_REPLAYABLE: Final = """
+REPLAYABLE: Final[LiteralString] = """
 NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id)
 AND NOT EXISTS (
     SELECT FROM generation_jobs g JOIN users u ON u.id = g.user_id
@@ -45,7 +45,7 @@ async def list_dead_letters(tx: Connection, *, limit: int) -> list[DeadLetter]:
             """
             SELECT d.id, d.task_id, d.job_id, t.provider, t.prompt_index, d.error_code, d.error_text,
                    d.attempts, d.created_at, """
-            + _REPLAYABLE
+            + REPLAYABLE
             + """ AS replayable
             FROM generation_dead_letter_queue d JOIN kie_tasks t ON t.id = d.task_id
             WHERE d.replayed_at IS NULL
@@ -89,7 +89,7 @@ async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | 
             WITH letter AS (
                 UPDATE generation_dead_letter_queue d SET replayed_at = darkroom_now()
                 WHERE d.id = %(letter_id)s AND d.replayed_at IS NULL AND """
-            + _REPLAYABLE
+            + REPLAYABLE
             + """
                 RETURNING d.task_id
             ), task AS (

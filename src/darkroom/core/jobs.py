@@ -263,6 +263,13 @@ async def view_job(tx: Connection, *, user_id: int, job_id: int) -> JobView | No
         return await cursor.fetchone()
 
 
+async def find_job_status(tx: Connection, job_id: int) -> str | None:
+    """Where a job stands, for our own eyes: it does not ask whose it is."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute("SELECT status FROM generation_jobs WHERE id = %s", [job_id])
+        return await cursor.fetchone()
+
+
 async def ring_job(tx: Connection, job_id: int) -> int:
     """Pull a job's waiting tasks forward, never before a backoff ends. Returns how many there are.
 

@@ -37,6 +37,7 @@ class TaskClaim:
     token: UUID
     status_since: datetime
     status_age_seconds: float
+    result_left_seconds: float | None
 
 
 _CLAIM_COLUMNS: Final = """
@@ -46,7 +47,8 @@ _CLAIM_COLUMNS: Final = """
     (SELECT count(*) FROM task_attempts paid
      WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts,
     t.bad_results, t.attempts_forgiven, t.status_since,
-    extract(epoch FROM darkroom_now() - t.status_since)::FLOAT8 AS status_age_seconds
+    extract(epoch FROM darkroom_now() - t.status_since)::FLOAT8 AS status_age_seconds,
+    extract(epoch FROM t.result_dies_at - darkroom_now())::FLOAT8 AS result_left_seconds
 """
 
 CLAIM_QUEUED: Final = (
@@ -59,14 +61,15 @@ WITH due AS (
     FOR NO KEY UPDATE SKIP LOCKED
 ), a AS (
     -- The intent, before the call: what stands here when the worker dies is a call that may have been made.
-    INSERT INTO task_attempts (task_id, number, provider)
-    SELECT t.id, 1 + (SELECT count(*) FROM task_attempts old WHERE old.task_id = t.id), t.provider
+    INSERT INTO task_attempts (task_id, number, provider, model, expected_credits)
+    SELECT t.id, 1 + (SELECT count(*) FROM task_attempts old WHERE old.task_id = t.id), t.provider,
+           %(model)s, %(price)s
     FROM kie_tasks t JOIN due ON due.id = t.id
     RETURNING id, task_id, number, token
 ), t AS (
     UPDATE kie_tasks t
     SET status = 'submitting', claim = t.claim + 1, attempt_id = a.id,
-        kie_task_id = NULL, result_url = NULL,
+        kie_task_id = NULL, result_url = NULL, result_dies_at = NULL, link_alarm_at = NULL,
         lease_until = darkroom_now() + make_interval(secs => %(lease)s),
         status_since = darkroom_now(), updated_at = darkroom_now()
     FROM a WHERE t.id = a.task_id AND t.status = 'queued'
@@ -78,7 +81,7 @@ SELECT """
 )
 
 
-def _claim_leased(status: LiteralString) -> LiteralString:
+def _claim_leased(status: LiteralString, order: LiteralString) -> LiteralString:
     # The status is written into the text, not bound: a generic plan can then use the partial index.
     return (
         """
@@ -88,7 +91,9 @@ WITH due AS (
         + status
         + """' AND due_at <= (SELECT darkroom_now())
       AND (lease_until IS NULL OR lease_until <= (SELECT darkroom_now()))
-    ORDER BY due_at, id LIMIT %(limit)s
+    ORDER BY """
+        + order
+        + """ LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), t AS (
     UPDATE kie_tasks t
@@ -102,8 +107,9 @@ SELECT """
     )
 
 
-CLAIM_PENDING: Final = _claim_leased("pending")
-CLAIM_STORING: Final = _claim_leased("storing")
+CLAIM_PENDING: Final = _claim_leased("pending", "due_at, id")
+CLAIM_STORING: Final = _claim_leased("storing", "result_dies_at, due_at, id")
+"""Those whose link dies soonest first, straight from the index; without a known death, last."""
 
 
 async def _claim(
@@ -115,15 +121,29 @@ async def _claim(
 
 
 async def claim_queued(
-    tx: Connection, *, provider: str, limit: int, lease_seconds: float
+    tx: Connection,
+    *,
+    provider: str,
+    limit: int,
+    lease_seconds: float,
+    model: str | None = None,
+    price_credits: float | None = None,
 ) -> list[TaskClaim]:
     """Move due tasks of one provider to `submitting` and write their attempt rows, in one statement.
 
-    A crash after it leaves attempts without an answer; `settle_unknown` finds them when the lease ends.
+    The attempt says which model is asked and what it is expected to cost. A crash after it leaves attempts
+    without an answer; `settle_unknown` finds them when the lease ends.
     """
     async with tx.cursor(row_factory=class_row(TaskClaim)) as cursor:
         await cursor.execute(
-            CLAIM_QUEUED, {"provider": provider, "limit": limit, "lease": lease_seconds}
+            CLAIM_QUEUED,
+            {
+                "provider": provider,
+                "limit": limit,
+                "lease": lease_seconds,
+                "model": model,
+                "price": price_credits,
+            },
         )
         return await cursor.fetchall()
 
@@ -174,30 +194,45 @@ async def move_to_unknown(
     return moved.rowcount == 1
 
 
-async def move_to_storing(tx: Connection, task: TaskClaim, *, result_url: str) -> bool:
-    """Pending -> storing: a picture is there. Due at once."""
+async def move_to_storing(
+    tx: Connection, task: TaskClaim, *, result_url: str, dies_at: datetime | None = None
+) -> bool:
+    """Pending -> storing: a picture is there, until `dies_at` if that is known. Due at once."""
     moved = await tx.execute(
         """
         UPDATE kie_tasks
-        SET status = 'storing', result_url = %(result_url)s, attempts = 0, last_error = NULL,
+        SET status = 'storing', result_url = %(result_url)s, result_dies_at = %(dies_at)s,
+            attempts = 0, last_error = NULL,
             lease_until = NULL, not_before = '-infinity', due_at = darkroom_now(),
             status_since = darkroom_now(), updated_at = darkroom_now()
         WHERE id = %(id)s AND status = 'pending' AND claim = %(claim)s
         """,
-        {"id": task.id, "claim": task.claim, "result_url": result_url},
+        {"id": task.id, "claim": task.claim, "result_url": result_url, "dies_at": dies_at},
     )
     return moved.rowcount == 1
 
 
 async def move_to_queued(
-    tx: Connection, task: TaskClaim, source: str, *, error: str, pause_seconds: float
+    tx: Connection,
+    task: TaskClaim,
+    source: str,
+    *,
+    error: str,
+    pause_seconds: float,
+    provider: str | None = None,
 ) -> bool:
-    """`source` -> queued: another attempt, not before the pause is over."""
+    """`source` -> queued: another attempt, not before the pause is over.
+
+    With a provider: at that one from here on, with its attempts anew, as after a replay.
+    """
     moved = await tx.execute(
         """
         UPDATE kie_tasks
         SET status = 'queued', last_error = %(error)s, lease_until = NULL, bad_results = 0,
             attempts = CASE WHEN %(source)s = 'submitting' THEN attempts + 1 ELSE 0 END,
+            provider = coalesce(%(provider)s, provider),
+            attempts_forgiven = CASE WHEN %(provider)s::TEXT IS NULL THEN attempts_forgiven
+                                     ELSE %(paid)s END,
             due_at = darkroom_now() + make_interval(secs => %(pause)s),
             not_before = darkroom_now() + make_interval(secs => %(pause)s),
             status_since = darkroom_now(), updated_at = darkroom_now()
@@ -209,6 +244,8 @@ async def move_to_queued(
             "source": source,
             "error": error,
             "pause": pause_seconds,
+            "provider": provider,
+            "paid": task.paid_attempts,
         },
     )
     return moved.rowcount == 1
@@ -291,102 +328,6 @@ async def fail_task(
         return await cursor.fetchone() is not None
 
 
-@dataclass(frozen=True, slots=True)
-class LapsedTask:
-    """A task whose answer is not known: what the attempt row says by now."""
-
-    id: int
-    claim: int
-    job_id: int
-    provider: str
-    attempt_id: int
-    paid_attempts: int
-    attempts_forgiven: int
-    provider_task_id: str | None
-    refusal_code: str | None
-
-
-async def settle_lapsed_submitting(
-    tx: Connection, *, limit: int, grace_seconds: float, idempotent_providers: list[str]
-) -> int:
-    """Move tasks whose worker died while calling, by the facts their attempt row holds.
-
-    Accepted there: pending. Refused, or never called: queued. Called and nothing known: unknown, until
-    the grace after the call (zero where creating is idempotent) is over. An attempt that was never called
-    is written off as NOT_SENT, so that it counts for nothing and nobody can still call with it.
-    """
-    moved = await tx.execute(
-        """
-        WITH lapsed AS (
-            SELECT t.id, a.id AS attempt_id, a.provider_task_id, a.refusal_code, a.called_at,
-                   CASE WHEN a.provider_task_id IS NULL AND a.refusal_code IS NULL
-                             AND t.provider <> ALL(%(idempotent)s)
-                        THEN a.called_at + make_interval(secs => %(grace)s) END AS grace_ends
-            FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id
-            WHERE t.status = 'submitting' AND t.lease_until <= (SELECT darkroom_now())
-            ORDER BY t.due_at, t.id LIMIT %(limit)s
-            FOR NO KEY UPDATE OF t, a SKIP LOCKED
-        ), never_sent AS (
-            UPDATE task_attempts a
-            SET refusal_code = 'NOT_SENT', answered_at = darkroom_now()
-            FROM lapsed l
-            WHERE a.id = l.attempt_id AND l.called_at IS NULL
-              AND l.provider_task_id IS NULL AND l.refusal_code IS NULL
-        )
-        UPDATE kie_tasks t
-        SET status = CASE WHEN l.provider_task_id IS NOT NULL THEN 'pending'
-                          WHEN l.refusal_code IS NOT NULL OR l.called_at IS NULL THEN 'queued'
-                          ELSE 'unknown' END,
-            kie_task_id = l.provider_task_id, claim = t.claim + 1, lease_until = NULL,
-            not_before = coalesce(l.grace_ends, '-infinity'),
-            due_at = coalesce(l.grace_ends, darkroom_now()),
-            status_since = darkroom_now(), updated_at = darkroom_now()
-        FROM lapsed l WHERE t.id = l.id
-        """,
-        {"limit": limit, "grace": grace_seconds, "idempotent": idempotent_providers},
-    )
-    return moved.rowcount
-
-
-async def list_due_unknown(tx: Connection, *, limit: int) -> list[LapsedTask]:
-    """Tasks in `unknown` whose wait is over: the answer is known by now, or the grace has passed. Read only."""
-    async with tx.cursor(row_factory=class_row(LapsedTask)) as cursor:
-        await cursor.execute(
-            """
-            SELECT t.id, t.claim, t.job_id, t.provider, t.attempts_forgiven, a.id AS attempt_id,
-                   a.provider_task_id, a.refusal_code,
-                   (SELECT count(*) FROM task_attempts paid
-                    WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts
-            FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id
-            WHERE t.status = 'unknown'
-              AND (t.due_at <= (SELECT darkroom_now()) OR a.provider_task_id IS NOT NULL)
-            ORDER BY t.due_at, t.id LIMIT %(limit)s
-            """,
-            {"limit": limit},
-        )
-        return await cursor.fetchall()
-
-
-async def move_unknown(tx: Connection, task: LapsedTask) -> bool:
-    """Unknown -> pending where the attempt's task has become known since, else unknown -> queued.
-
-    The attempt row is read inside the statement, so an adoption that came a moment ago still counts.
-    """
-    moved = await tx.execute(
-        """
-        UPDATE kie_tasks t
-        SET status = CASE WHEN a.provider_task_id IS NULL THEN 'queued' ELSE 'pending' END,
-            kie_task_id = a.provider_task_id, claim = t.claim + 1, attempts = 0,
-            due_at = darkroom_now(), not_before = '-infinity',
-            status_since = darkroom_now(), updated_at = darkroom_now()
-        FROM task_attempts a
-        WHERE t.id = %(id)s AND t.claim = %(claim)s AND t.status = 'unknown' AND a.id = t.attempt_id
-        """,
-        {"id": task.id, "claim": task.claim},
-    )
-    return moved.rowcount == 1
-
-
 async def ring_task(tx: Connection, task_id: int) -> None:
     """Pull one waiting task forward, never before its backoff ends. Touches no lease."""
     await tx.execute(
@@ -395,3 +336,33 @@ async def ring_task(tx: Connection, task_id: int) -> None:
         "AND due_at > greatest(darkroom_now(), not_before)",
         [task_id],
     )
+
+
+async def count_dying_links(tx: Connection, *, within_seconds: float) -> int:
+    """Results that are not stored and whose link dies within so long, or is dead. Read only."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT count(*) FROM kie_tasks WHERE status = 'storing' "
+            "AND result_dies_at <= (SELECT darkroom_now()) + make_interval(secs => %s)",
+            [within_seconds],
+        )
+        return int(await cursor.fetchone() or 0)
+
+
+async def alarm_dying_links(
+    tx: Connection, *, within_seconds: float, limit: int
+) -> list[tuple[int, float]]:
+    """Mark results whose link dies within so long as told of, each once: their task and the seconds left."""
+    async with tx.cursor() as cursor:
+        await cursor.execute(
+            """
+            UPDATE kie_tasks t SET link_alarm_at = darkroom_now()
+            WHERE t.link_alarm_at IS NULL AND t.status = 'storing' AND t.id IN (
+                SELECT id FROM kie_tasks WHERE status = 'storing' AND link_alarm_at IS NULL
+                  AND result_dies_at <= (SELECT darkroom_now()) + make_interval(secs => %s)
+                ORDER BY result_dies_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
+            RETURNING t.id, extract(epoch FROM t.result_dies_at - darkroom_now())::FLOAT8
+            """,
+            [within_seconds, limit],
+        )
+        return [(int(task_id), float(left)) for task_id, left in await cursor.fetchall()]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -14,16 +14,22 @@ from darkroom.core.audit import Report, run_audit
 from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
 from darkroom.edges.books import add_books
+from darkroom.edges.bucket_audit import audit_stored_bytes
+from darkroom.edges.cli_qstash import qstash_cli
 from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
 from darkroom.edges.doctor import add_doctor
 from darkroom.edges.serve import serve, work
+from darkroom.edges.spend import add_spend
 from darkroom.edges.terminal import Wires, console, fail, run, settings_or_exit, show_report
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.place_dev_order import DevOrder, place_dev_order
 from darkroom.flow.replay_letters import Replays, read_dead_letters, replay_letters
 from darkroom.flow.stock_catalog import CatalogFileError, export_catalog, stock_catalog
 from darkroom.kit.log import configure_logging
+
+BUCKET_PHOTOS: Final = 500
+"""Photos that `audit --bucket` reads when nobody says how many: a minute, at 20 MB a second."""
 
 
 def build_cli(wires: Wires) -> typer.Typer:
@@ -37,12 +43,14 @@ def build_cli(wires: Wires) -> typer.Typer:
     _add_database(app, wires)
     add_books(app, wires)
     add_doctor(app, wires)
+    add_spend(app, wires)
     _add_torture(app, wires)
     _add_leaving(app, wires)
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")
     app.add_typer(refunds_cli(wires), name="refunds")
+    app.add_typer(qstash_cli(wires), name="qstash")
     return app
 
 
@@ -144,10 +152,24 @@ def _add_database(app: typer.Typer, wires: Wires) -> None:
 
     @app.command("audit")
     def audit(
-        *, as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False
+        *,
+        bucket: Annotated[
+            bool, typer.Option("--bucket", help="the stored bytes instead: read, hash, decode")
+        ] = False,
+        limit: Annotated[
+            int, typer.Option(min=1, help="with --bucket: so many, the longest unread first")
+        ] = BUCKET_PHOTOS,
+        all_photos: Annotated[
+            bool, typer.Option("--all", help="with --bucket: every photo")
+        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
     ) -> None:
         """Ask every promise of the database. Exit code 0: all hold. 1: not all; the rows are shown."""
-        report = run(_audit(wires, settings_or_exit()))
+        settings = settings_or_exit()
+        if bucket:
+            most = None if all_photos else limit
+            sys.exit(audit_stored_bytes(wires, settings, limit=most, as_json=as_json))
+        report = run(_audit(wires, settings))
         if as_json:
             print(json.dumps(_plain(report), ensure_ascii=False, default=str))  # noqa: T201 - for pipes
         else:

@@ -24,7 +24,7 @@ from darkroom.edges import (
 from darkroom.edges.envelope import install_error_answers
 from darkroom.edges.gate import Gate
 from darkroom.edges.identity import Identity
-from darkroom.edges.webhooks import QueueReceiver
+from darkroom.edges.queue_door import QueueDoor, QueueReceiver
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.watch_jobs import JobWatch
 from darkroom.ports.identity import IdentityCheck
@@ -74,8 +74,8 @@ def build_server(darkroom: Darkroom, parts: ServerParts) -> FastAPI:
     app.state.identity = Identity(darkroom, check=parts.identity_check, demo=parts.demo)
     app.state.job_watch = watch
     app.state.cron_secret = parts.cron_secret
-    app.state.queue_receiver = parts.queue_receiver
     app.state.serverless = parts.serverless
+    app.state.queue_door = QueueDoor(parts.queue_receiver)
     app.add_middleware(Gate, demo=parts.demo, allowances=(avatars.UPLOADS,))
     rooms = (
         webhooks,

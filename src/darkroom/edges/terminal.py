@@ -22,6 +22,7 @@ from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.ports.checkup import Check
+from darkroom.ports.schedules import Schedules
 
 T = TypeVar("T")
 console: Final = Console(highlight=False)
@@ -92,11 +93,13 @@ class Wires:
     """What `wiring` and `__main__` hand to the commands.
 
     Attributes:
+        open_schedules: QStash's schedules; its token is set.
         open_mounts: applications beside ours by path: the sandbox bank where it is this server itself.
     """
 
     open_database: Callable[[Settings], AbstractAsyncContextManager[Database]]
     open_darkroom: Callable[[Settings], AbstractAsyncContextManager[Darkroom]]
+    open_schedules: Callable[[Settings], AbstractAsyncContextManager[Schedules]]
     build_application: BuildApplication
     open_mounts: Callable[[Settings], AbstractAsyncContextManager[dict[str, ASGIApp]]]
     bundled_catalog: Callable[[], str]

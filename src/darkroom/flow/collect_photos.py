@@ -38,6 +38,10 @@ log = get_logger("flow")
 THUMBNAIL_SECONDS: Final = 5
 """Making one takes 50 ms and storing it as long; a photo waits this much for it at most, half a lease."""
 
+LAST_TRIES: Final = 5
+"""A pause takes at most this part of what a link has left, so from the last five minutes on, where it begins to
+matter, more than ten tries fit before its death."""
+
 MOVES_MADE: Final = (
     "task: storing -> completed",
     "task: storing -> queued",
@@ -165,11 +169,16 @@ async def _give_up_result(darkroom: Darkroom, task: TaskClaim, *, code: str, tex
 async def _try_later(
     darkroom: Darkroom, task: TaskClaim, *, error: str, bad_result: bool = False
 ) -> None:
+    limits = darkroom.limits
     pause = backoff_seconds(
         task.attempts,
-        base_seconds=darkroom.limits.retry_base_seconds,
-        cap_seconds=darkroom.limits.retry_cap_seconds,
+        base_seconds=limits.retry_base_seconds,
+        cap_seconds=limits.retry_cap_seconds,
     )
+    if task.result_left_seconds is not None and task.result_left_seconds > 0:
+        # Never past the link's death: each pause leaves most of what is left.
+        share = task.result_left_seconds / LAST_TRIES
+        pause = min(pause, max(share, limits.retry_base_seconds))
     async with darkroom.database.transaction() as tx:
         await release(
             tx,

@@ -23,6 +23,7 @@ class Darkroom:
     Attributes:
         generation: providers by name; a task names the one it was queued for.
         new_tasks_go_to: the provider's name that new tasks get.
+        generation_fallback: providers by name that take over, in this order, what another cannot make.
         payments: ways to pay by name.
         intake: opens customers' files.
         max_generation_attempts: attempts of one photo that may cost the provider's money.
@@ -47,6 +48,7 @@ class Darkroom:
     selfie_days: int
     chat_enabled: bool
     base_url: str
+    generation_fallback: tuple[str, ...] = ()
 
 
 def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> GenerationRequest:
@@ -65,3 +67,17 @@ def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> Generation
 def attempts_allowed(darkroom: Darkroom, forgiven: int) -> int:
     """Attempts of one photo that may cost the provider's money; a replay forgives those before it."""
     return darkroom.max_generation_attempts + forgiven
+
+
+def fallback_of(
+    darkroom: Darkroom, provider: str, *, shut: frozenset[str] = frozenset()
+) -> str | None:
+    """Who takes over from a provider: the next of the list that is not shut; None: nobody is left.
+
+    The list is walked once: a photo never comes back to where it was.
+    """
+    chain = darkroom.generation_fallback
+    after = chain.index(provider) + 1 if provider in chain else 0
+    return next(
+        (name for name in chain[after:] if name in darkroom.generation and name not in shut), None
+    )

@@ -5,11 +5,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from darkroom.ports.checkup import Finding, doubtful, well, wrong
+from darkroom.ports.generation import (
+    CreditMeter,
+    GenerationProvider,
+    ProviderUnavailableError,
+)
 from darkroom.ports.intake import Intake, RefusalCode
 from darkroom.ports.payments import (
     PaymentProvider,
     PaymentProviderUnavailableError,
     PaymentRefusedError,
+)
+from darkroom.ports.storage import (
+    NoLinksError,
+    ObjectStore,
+    StorageBrokenError,
+    StorageUnavailableError,
 )
 
 LOOK_BACK: Final = timedelta(hours=1)
@@ -36,6 +47,37 @@ async def examine_intake(intake: Intake, portrait: bytes) -> Finding:
     if isinstance(selfie, RefusalCode):
         return wrong(f"refuses a good portrait: {selfie.value}", "reinstall: a model is damaged")
     return well(f"opened a portrait of {selfie.width} x {selfie.height}")
+
+
+async def examine_store(store: ObjectStore) -> Finding:
+    """Put, put again with other bytes, read and delete an object of our own."""
+    try:
+        await store.prove()
+    except StorageBrokenError as error:
+        return wrong(str(error), "DARKROOM_STORAGE_URL and the S3_* settings")
+    except StorageUnavailableError as error:
+        return wrong(f"does not answer: {error}", "S3_ENDPOINT, and is it reachable from here?")
+    try:
+        store.readable_link("prove/me")
+    except NoLinksError:
+        return well("a folder keeps what is put there, once")
+    return well("keeps what is put there, once, and gives addresses")
+
+
+async def examine_provider(provider: GenerationProvider) -> Finding:
+    """Ask for the balance, where there is one: the key is taken, and photos can be bought."""
+    if not isinstance(provider, CreditMeter):
+        return well("makes photos on this machine")
+    try:
+        left = await provider.read_credits()
+    except ProviderUnavailableError as error:
+        return wrong(f"gives no balance: {error}", "its key and its address")
+    price = provider.price_credits or 1
+    if left < price:
+        return wrong(f"{left:g} credits left: not one photo", "pay in; orders wait meanwhile")
+    if left < provider.credits_low:
+        return doubtful(f"{left:g} credits left, {left // price:g} photos", "pay in")
+    return well(f"the key is taken, {left:g} credits left, {left // price:g} photos")
 
 
 def examine_secret(name: str, secret: str | None, *, unset: str) -> Finding:

@@ -16,7 +16,7 @@ from darkroom.core.tasks import (
     release,
 )
 from darkroom.db.database import Connection
-from darkroom.flow.darkroom import Darkroom, attempts_allowed, request_of
+from darkroom.flow.darkroom import Darkroom, attempts_allowed, fallback_of, request_of
 from darkroom.flow.rounds import work_on_each
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
@@ -88,9 +88,9 @@ async def _write_answer(
     darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Working | Ready | FailedThere
 ) -> None:
     match answer:
-        case Ready(result_url, credits_used):
+        case Ready(result_url, credits_used, dies_at):
             await record_succeeded(tx, task.attempt_id, result_url, credits_used)
-            await move_to_storing(tx, task, result_url=result_url)
+            await move_to_storing(tx, task, result_url=result_url, dies_at=dies_at)
         case FailedThere(code, text, again, credits_used):
             await record_failed(
                 tx, task.attempt_id, code=code, text=text, credits_used=credits_used
@@ -148,8 +148,13 @@ async def try_again_or_fail(
     text: str,
     final: bool,
 ) -> None:
-    """Another generation while attempts are left, else a dead letter. In the caller's transaction."""
-    if final or task.paid_attempts >= attempts_allowed(darkroom, task.attempts_forgiven):
+    """Another generation while attempts are left, then the fallback's, else a dead letter.
+
+    In the caller's transaction. What is `final` is refused for what it is, and goes nowhere else.
+    """
+    used_up = task.paid_attempts >= attempts_allowed(darkroom, task.attempts_forgiven)
+    fallback = fallback_of(darkroom, task.provider) if used_up else None
+    if final or (used_up and fallback is None):
         await fail_task(
             tx,
             task_id=task.id,
@@ -165,4 +170,11 @@ async def try_again_or_fail(
         base_seconds=darkroom.limits.retry_base_seconds,
         cap_seconds=darkroom.limits.retry_cap_seconds,
     )
-    await move_to_queued(tx, task, source, error=code, pause_seconds=pause)
+    if fallback is not None:
+        log.warning(
+            "photo goes to the fallback",
+            task_id=task.id,
+            provider=fallback,
+            instead_of=task.provider,
+        )
+    await move_to_queued(tx, task, source, error=code, pause_seconds=pause, provider=fallback)

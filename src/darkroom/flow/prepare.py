@@ -9,8 +9,12 @@ async def prepare(darkroom: Darkroom, catalog_text: str) -> None:
     """Stock an empty catalog and write the configured windows. Safe at once and any number of times."""
     await stock_catalog(darkroom.database, catalog_text, only_if_empty=True)
     async with darkroom.database.transaction() as tx:
-        for name in sorted(darkroom.generation):
-            provider = darkroom.generation[name]
+        accounts = {one.account: one for one in darkroom.generation.values()}
+        for account, provider in sorted(accounts.items()):
             await set_window(
-                tx, name, requests=provider.window_requests, seconds=provider.window_seconds
+                tx,
+                account,
+                requests=provider.window_requests,
+                seconds=provider.window_seconds,
+                day_credits_max=provider.day_credits_max,
             )

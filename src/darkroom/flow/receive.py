@@ -2,8 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import UUID
+
+from prometheus_client import Counter
 
 from darkroom.core.attempts import token_is_known
 from darkroom.core.inbox import store_message
@@ -13,6 +16,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import not_found, unauthorized
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
+from darkroom.ports.generation import SignedCallbacks
 from darkroom.ports.payments import (
     MoneyBackNotice,
     Notice,
@@ -23,6 +27,26 @@ from darkroom.ports.payments import (
 log = get_logger("flow")
 
 EXTERNAL_ID_MAX: Final = 255
+CALLBACKS_REFUSED: Final = Counter(
+    "darkroom_callbacks_refused_total", "Callbacks without a good signature.", ["provider"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFailure:
+    """A message that the outside queue gave up on, as it told us.
+
+    Attributes:
+        message_id: the queue's id of the message; the failure's own where that is missing.
+        job_id: what the message was about; None: whatever was due, or nobody can read it.
+        status: what the last delivery was answered; 0 is no answer.
+    """
+
+    message_id: str
+    dlq_id: str | None
+    job_id: int | None
+    status: int
+    retried: int
 
 
 def fact_payload(fact: PaymentFact) -> dict[str, object]:
@@ -90,19 +114,34 @@ async def receive_payment_notice(
 
 
 async def receive_generation_callback(
-    darkroom: Darkroom, *, provider_name: str, token: UUID, provider_task_id: str
+    darkroom: Darkroom,
+    *,
+    provider_name: str,
+    token: UUID,
+    provider_task_id: str,
+    headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Keep a doorbell: "look at this task". Its body is unsigned, so nothing in it is believed.
+    """Keep a doorbell: "look at this task". No signature covers its body, so nothing in it is believed.
+
+    `provider_name` is an account: the callbacks of all its models come here.
 
     Raises:
+        RequestRefusedError: 401 where a signature is asked for and this one is missing, wrong or old.
         RequestRefusedError: 404 for a provider that is off or a token that we never gave out:
             nothing is stored for strangers.
         DatabaseUnavailableError: not kept; polling finds the task without it.
     """
-    if provider_name not in darkroom.generation:
+    provider = darkroom.generation.get(provider_name)
+    if provider is None:
         raise not_found("provider")
+    if isinstance(provider, SignedCallbacks) and not provider.callback_is_genuine(
+        headers or {}, provider_task_id
+    ):
+        CALLBACKS_REFUSED.labels(provider_name).inc()
+        log.warning("generation callback refused", provider=provider_name)
+        raise unauthorized()
     async with darkroom.database.connection() as tx:
-        if not await token_is_known(tx, provider=provider_name, token=token):
+        if not await token_is_known(tx, account=provider_name, token=token):
             raise not_found("task")
         await store_message(
             tx,
@@ -140,3 +179,24 @@ async def receive_queue_message(
         await checkpoint("receive.queue_before_commit")
     await darkroom.doorbell.wake()
     return True
+
+
+async def receive_queue_failure(darkroom: Darkroom, failure: QueueFailure) -> bool:
+    """Keep what the outside queue says it gave up on, once a message. False: it was here before.
+
+    When it returns, it survives any crash; a step acts on it.
+
+    Raises:
+        DatabaseUnavailableError: not kept; the queue tells it again.
+    """
+    async with darkroom.database.connection() as tx:
+        fresh = await store_message(
+            tx,
+            source="qstash",
+            external_id=external_id_of(failure.message_id),
+            kind="queue_failure",
+            payload=asdict(failure),
+        )
+    await checkpoint("receive.queue_failure_stored")
+    await darkroom.doorbell.wake()
+    return fresh

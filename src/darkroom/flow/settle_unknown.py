@@ -7,15 +7,15 @@ is over, one more attempt, up to the limit. No call to the outside is made here.
 from typing import Final
 
 from darkroom.core.attempts import hold_attempt, record_lost
-from darkroom.core.tasks import (
+from darkroom.core.lapsed import (
     LapsedTask,
-    fail_task,
     list_due_unknown,
     move_unknown,
     settle_lapsed_submitting,
 )
+from darkroom.core.tasks import fail_task
 from darkroom.db.database import DatabaseRefusedError, RowBusyError
-from darkroom.flow.darkroom import Darkroom, attempts_allowed
+from darkroom.flow.darkroom import Darkroom, attempts_allowed, fallback_of
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 
@@ -63,12 +63,13 @@ async def _settle(darkroom: Darkroom, task: LapsedTask) -> None:
     # Where creating twice costs nothing, an unanswered attempt cost nothing either.
     costs = provider is None or not provider.create_is_idempotent
     used_up = costs and task.paid_attempts >= attempts_allowed(darkroom, task.attempts_forgiven)
+    fallback = fallback_of(darkroom, task.provider) if used_up else None
     async with darkroom.database.transaction() as tx:
         # Locked: an adoption either came before this, and is seen, or comes after, and finds a failed task.
         known = await hold_attempt(tx, task.attempt_id)
         if known is None:
             await record_lost(tx, task.attempt_id, "no answer, and no callback within the grace")
-        if known is None and used_up:
+        if known is None and used_up and fallback is None:
             await fail_task(
                 tx,
                 task_id=task.id,
@@ -79,5 +80,5 @@ async def _settle(darkroom: Darkroom, task: LapsedTask) -> None:
                 text="the provider never answered, and every attempt is used",
             )
         else:
-            await move_unknown(tx, task)
+            await move_unknown(tx, task, provider=fallback)
     await checkpoint("settle.after_commit")

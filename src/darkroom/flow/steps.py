@@ -5,21 +5,26 @@ from typing import Final, NamedTuple
 
 from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.ask_refunds import ask_unknown_refunds
+from darkroom.flow.check_bucket import check_bucket
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
+from darkroom.flow.fall_back import fall_back
 from darkroom.flow.finish_jobs import finish_due_jobs
 from darkroom.flow.forget_me import forget_leavers
 from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.read_balances import read_balances, read_costs
 from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.sweep import sweep
+from darkroom.flow.sweep_bucket import sweep_bucket
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.flow.upload_directly import remove_ended_uploads
+from darkroom.flow.watch_providers import watch_providers
 
 
 class Step(NamedTuple):
@@ -57,6 +62,12 @@ CHORES: Final = (
     Step("forget", forget_leavers, 1, 60),
     Step("erase", erase_pictures, 1, 60),
     Step("uploads", remove_ended_uploads, 1, 60),
+    Step("fallback", fall_back, 1, 30),
+    Step("providers", watch_providers, 1, 30),
+    Step("costs", read_costs, 1, 60),
+    Step("balances", read_balances, 1, 60),
+    Step("check", check_bucket, 1, 60),
+    Step("unneeded", sweep_bucket, 1, 60),
 )
 """What no customer waits for. A worker does them one after the other, in one lane that no doorbell wakes: they
 must not take connections from those who write answers down."""

@@ -78,12 +78,24 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
 async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskClaim]:
     """Take what the provider's budget allows, and the tasks whose turn it is, in one transaction."""
     limits = darkroom.limits
+    one = darkroom.generation[provider]
     async with darkroom.database.transaction() as tx:
-        granted = await take_budget(tx, provider, wanted=limits.batch)
+        granted = await take_budget(
+            tx,
+            one.account,
+            wanted=limits.batch,
+            model=one.model,
+            price_credits=one.price_credits,
+        )
         if granted == 0:
             return []
         return await claim_queued(
-            tx, provider=provider, limit=granted, lease_seconds=limits.lease_seconds
+            tx,
+            provider=provider,
+            limit=granted,
+            lease_seconds=limits.lease_seconds,
+            model=one.model,
+            price_credits=one.price_credits,
         )
 
 
@@ -121,19 +133,28 @@ async def _note_for_all(
 async def _write_budget(
     darkroom: Darkroom, tx: Connection, provider: str, answer: Created | Refused | NoAnswer
 ) -> None:
+    one = darkroom.generation[provider]
     match answer:
         case NoAnswer():
-            await note_silence(tx, provider)
-        case Refused(code, _, Again.PAUSED):
+            await note_silence(tx, one.account)
+        case Refused(code, _, Again.PAUSED | Again.LATER as again, retry_after, only_model):
             # Out of credit, or shut: nobody tries until the pause is over, and no attempt is burned.
-            await pause_provider(tx, provider, seconds=darkroom.limits.paused_seconds, reason=code)
-            await note_answer(tx, provider)
-        case Refused(code, _, Again.LATER, retry_after):
-            seconds = retry_after or darkroom.limits.slowed_seconds
-            await pause_provider(tx, provider, seconds=seconds, reason=code)
-            await note_answer(tx, provider)
+            seconds = (
+                darkroom.limits.paused_seconds
+                if again is Again.PAUSED
+                else retry_after or darkroom.limits.slowed_seconds
+            )
+            await pause_provider(
+                tx,
+                one.account,
+                seconds=seconds,
+                reason=code,
+                model=one.model if only_model else None,
+            )
+            await note_answer(tx, one.account)
         case _:
-            await note_answer(tx, provider)
+            # Also a photo that is refused for what it is: the provider is open.
+            await note_answer(tx, one.account, model=one.model, created=True)
 
 
 async def _call(

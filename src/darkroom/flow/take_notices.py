@@ -33,6 +33,7 @@ from darkroom.db.database import Connection, DatabaseRefusedError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.receive import fact_payload
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.take_queue_failure import take_queue_failure
 from darkroom.flow.tell_customer import tell_about_refunds
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
@@ -80,6 +81,8 @@ async def take_due_notices(darkroom: Darkroom) -> int:
                     await _take_payment(darkroom, message)
                 case "money_back":
                     await _take_money_back(darkroom, message)
+                case "queue_failure":
+                    await take_queue_failure(darkroom, message)
                 case _:
                     await _take_callback(darkroom, message)
         except (
@@ -282,7 +285,7 @@ async def _take_callback(darkroom: Darkroom, message: InboxMessage) -> None:
         raise ProviderUnavailableError(f"provider {provider_name} is off")
     async with darkroom.database.connection() as tx:
         known = await find_by_provider_task(
-            tx, provider=provider_name, provider_task_id=provider_task_id
+            tx, account=provider_name, provider_task_id=provider_task_id
         )
     adoption = None if known is not None else await provider.whose(provider_task_id)
     if known is None and adoption is None and message.attempts < darkroom.limits.callback_tries_max:
@@ -295,7 +298,7 @@ async def _take_callback(darkroom: Darkroom, message: InboxMessage) -> None:
         if known is None and adoption is not None and adoption.token is not None:
             known = await adopt(
                 tx,
-                provider=provider_name,
+                account=provider_name,
                 token=adoption.token,
                 provider_task_id=adoption.provider_task_id,
             )

@@ -4,9 +4,11 @@ Creating a task is the call of the four kinds where "twice" means the provider's
 row with a random token is committed before it, and an answer that did not come is `NoAnswer`, a state.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 
@@ -56,12 +58,13 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A definite no: nothing was created."""
+    """A definite no: nothing was created. `only_model`: the account's other models may well work."""
 
     code: str
     text: str
     again: Again
     retry_after_seconds: float | None = None
+    only_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,11 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A picture is there. `result_url` is an address of the provider's: it dies."""
+    """A picture is there. `result_url` is an address of the provider's: it dies, at `dies_at` if known."""
 
     result_url: str
     credits: float | None = None
+    dies_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,12 @@ class GenerationProvider(Protocol):
     """One provider of photos.
 
     Attributes:
-        name: as stored in `kie_tasks.provider`.
+        name: as stored in `kie_tasks.provider`: the account, or `account:model` for a further model of it. The
+            provider that carries the account's bare name is always configured beside those.
+        account: what the window, the balance, the callbacks and the task ids belong to.
+        model: which model it asks, for the ledger and for pauses that are one model's only.
+        price_credits: what one photo is expected to cost; None: it takes no credits.
+        day_credits_max: what the account may spend in one UTC day; None: no limit.
         create_is_idempotent: creating twice costs nothing, so no grace is kept after a lost answer.
         call_seconds: the limit of one `create` or `ask`.
         fetch_seconds: the limit of one `fetch`.
@@ -127,6 +136,10 @@ class GenerationProvider(Protocol):
     """
 
     name: str
+    account: str
+    model: str
+    price_credits: float | None
+    day_credits_max: float | None
     create_is_idempotent: bool
     call_seconds: float
     fetch_seconds: float
@@ -162,4 +175,33 @@ class GenerationProvider(Protocol):
 
     async def close(self) -> None:
         """Give back connections and processes."""
+        ...
+
+
+@runtime_checkable
+class CreditMeter(Protocol):
+    """A provider that takes credits and says how many are left. Questions only: harmless to repeat.
+
+    Attributes:
+        credits_low: with fewer left than this, a person is told; 0: never.
+    """
+
+    account: str
+    credits_low: float
+
+    async def read_credits(self) -> float:
+        """The account's balance. Raises ProviderUnavailableError."""
+        ...
+
+    async def read_cost(self, provider_task_id: str) -> float | None:
+        """What one task took; None: it has not ended, or nobody says. Raises ProviderUnavailableError."""
+        ...
+
+
+@runtime_checkable
+class SignedCallbacks(Protocol):
+    """A provider whose callbacks may carry a signature. It never covers the body, which is not believed."""
+
+    def callback_is_genuine(self, headers: Mapping[str, str], provider_task_id: str) -> bool:
+        """Whether it was signed for this task and recently; True where no key is configured."""
         ...

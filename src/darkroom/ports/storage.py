@@ -13,16 +13,19 @@ class ObjectMissingError(Exception):
     """No object has this key."""
 
 
-class ObjectTooLargeError(Exception):
-    """The object is larger than the caller is willing to hold. None of its bytes were read."""
-
-
 class ObjectConflictError(Exception):
     """An object with this key and other bytes exists: a broken store or a broken key."""
 
 
 class StorageUnavailableError(Exception):
     """The store did not answer, or refused us. A put may have happened; doing it again is harmless."""
+
+
+class ObjectTooLargeError(StorageUnavailableError):
+    """The object is larger than the caller is willing to hold. None of its bytes were read.
+
+    Whoever set no limit of their own meets it as bytes that cannot be had now: an operator's case, no crash.
+    """
 
 
 class StorageBrokenError(Exception):

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 from darkroom.config import Settings
 from darkroom.core.audit import Report, run_audit
+from darkroom.core.spend import SpendLine
 from darkroom.db.database import Database
+from darkroom.flow.check_bucket import audit_bucket
+from darkroom.flow.read_balances import read_costs, read_ledger
 from darkroom.flow.reconcile import Look, reconcile
 from darkroom.rehearsal.customer import Bought
 from darkroom.rehearsal.standing import read_standing
@@ -24,6 +27,7 @@ class Judgement:
     tasks_there: int
     tasks_wasted: int
     credits_spent: float
+    bytes_read: int = 0
     complaints: list[str] = field(default_factory=list[str])
 
     @property
@@ -59,7 +63,32 @@ async def judge(
     if standing.sets_ended != len(bought):
         complain(f"{len(bought)} orders, {standing.sets_ended} sets")
     async with open_darkroom(settings) as darkroom:
+        bucket = await audit_bucket(darkroom, limit=None)
+        judgement.bytes_read = bucket.checked
+        if not bucket.clean:
+            complain(f"stored bytes: {bucket.failure or bucket.findings}")
+        await read_costs(darkroom)
+        judgement.complaints += _books_differ(town, await read_ledger(darkroom, days=1), photos)
         look = await reconcile(darkroom, "sandbox", Look(grace_seconds=0))
         if look.failure is not None or look.open:
             complain(f"the bank's list differs: {look.failure or look.open}")
     return judgement
+
+
+def _books_differ(town: Town, lines: Sequence[SpendLine], photos: Sequence[bytes]) -> list[str]:
+    """Our ledger of spending against what the provider's stand-in would have billed."""
+    complaints: list[str] = []
+    made = sum(line.photos for line in lines)
+    if made != len(photos):
+        complaints.append(f"the spend ledger has {made} photos, {len(photos)} were given out")
+    known = sum(line.credits_photos + line.credits_wasted for line in lines)
+    unknown = sum(line.credits_unknown for line in lines)
+    billed = town.kie.credits_spent
+    if not known <= billed <= known + unknown:
+        complaints.append(
+            f"billed {billed:g} credits, the ledger explains {known:g} to {known + unknown:g}"
+        )
+    lost = sum(line.lost + line.wasted for line in lines)
+    if len(town.kie.wasted) > lost:
+        complaints.append(f"{len(town.kie.wasted)} tasks wasted, the ledger knows of {lost}")
+    return complaints

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,20 +25,23 @@ from darkroom.db.migrate import migrate
 from darkroom.flow.stock_catalog import stock_catalog
 from darkroom.rehearsal.customer import Bought, Customer, CustomerError
 from darkroom.rehearsal.judge import judge
+from darkroom.rehearsal.painter import studio_painter
 from darkroom.rehearsal.standing import read_standing
 from darkroom.rehearsal.town import Town, TownHabits, open_town
 from darkroom.rehearsal.view import Scene, show_end, write_photos
 from darkroom.twin.hosting import HostHabits, Hosting, hosting_cron
+from darkroom.twin.kie_faults import Painter
 from darkroom.wiring import bundled_catalog, bundled_portrait
 
 LOOK_SECONDS: Final = 0.25
 ENDS_SECONDS: Final = 600
 """What nobody answered waits 90 s for its callback before it is tried again; three such in a row, and more."""
-CRON_SECONDS: Final = {"/api/cron/poll-kie-tasks": 20.0, "/api/cron/sweep": 30.0}
+CRON_SECONDS: Final = {"/api/cron/poll-kie-tasks": 15.0, "/api/cron/sweep": 30.0}
 QUEUE_TIME_SCALE: Final = 5
 """QStash repeats after 12 s, 2 min, 30 min: five times as fast, for whoever watches."""
-DEAD_SHARE: Final = 0.1
-"""Of the calls, so many end with the instance dead in their middle."""
+DEAD_SHARE: Final = 0.15
+"""Of the calls, so many would end with the instance dead, if they lasted so long: most are over before."""
+DEAD_SECONDS: Final = 1.5
 POOL_SIZE: Final = 5
 
 
@@ -87,6 +90,7 @@ async def _rehearse(folder: Path, wish: Rehearsal, console: Console) -> bool:
                 await asyncio.gather(showing, return_exceptions=True)
         photos = [photo for one in bought for photo in await stage.customer.photos(one.avatar_id)]
         write_photos(wish.photos_folder, photos)
+        scene.standing = await read_standing(stage.database)
         judgement = await judge(stage.settings, stage.town, stage.database, bought, photos)
     show_end(console, scene, judgement, wish.photos_folder, seconds=time.monotonic() - began)
     return judgement.is_clean
@@ -127,20 +131,39 @@ async def _show(scene: Scene, database: Database) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
+def _town(folder: Path, wish: Rehearsal, painter: Painter) -> AbstractAsyncContextManager[Town]:
+    habits = TownHabits(
+        seed=wish.seed,
+        fault_rate=wish.fault_percent / 100,
+        queue_time_scale=QUEUE_TIME_SCALE,
+        painter=painter,
+    )
+    return open_town(folder, habits)
+
+
 @asynccontextmanager
 async def _stage(folder: Path, wish: Rehearsal) -> AsyncGenerator[_Stage]:
     embedded = EmbeddedPostgres(folder / "postgres")
     dsn = await asyncio.to_thread(embedded.start)
     fault_rate = wish.fault_percent / 100
-    habits = TownHabits(seed=wish.seed, fault_rate=fault_rate, queue_time_scale=QUEUE_TIME_SCALE)
-    host_habits = HostHabits(seed=wish.seed, killed_share=DEAD_SHARE if fault_rate else 0)
-    hosting = Hosting({}, host_habits, folder / "instances.log")
+    host_habits = HostHabits(
+        seed=wish.seed,
+        killed_share=DEAD_SHARE if fault_rate else 0,
+        killed_within_seconds=DEAD_SECONDS,
+    )
+    hosting = Hosting(
+        {}, host_habits, folder / "instances.log", application="darkroom.rehearsal.instance:app"
+    )
     database = Database(dsn, pool_size=POOL_SIZE)
     try:
         await database.open()
         await migrate(database)
         await stock_catalog(database, bundled_catalog(), only_if_empty=True)
-        async with open_town(folder, habits) as town, hosting.running():
+        async with (
+            studio_painter() as painter,
+            _town(folder, wish, painter) as town,
+            hosting.running(),
+        ):
             variables = {
                 **town.variables(hosting.base_url),
                 "DARKROOM_SERVERLESS": "true",

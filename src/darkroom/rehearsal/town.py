@@ -10,6 +10,7 @@ from darkroom.twin.bank import SandboxBank
 from darkroom.twin.bank_books import BankHabits
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.kie_faults import Habits as KieHabits
+from darkroom.twin.kie_faults import Painter
 from darkroom.twin.loopback import loopback
 from darkroom.twin.qstash import QStashTwin, qstash_twin
 from darkroom.twin.qstash_faults import Habits as QStashHabits
@@ -24,6 +25,7 @@ class TownHabits:
     fault_rate: float = 0
     generation_seconds: float = 4
     queue_time_scale: float = 1
+    painter: Painter | None = None
 
 
 @dataclass(slots=True)
@@ -104,4 +106,5 @@ def _kie_habits(habits: TownHabits, hmac_key: str) -> KieHabits:
         seconds_to_finish=habits.generation_seconds,
         reads_references=True,
         hmac_key=hmac_key,
+        painter=habits.painter,
     )

@@ -128,8 +128,9 @@ def show_end(
     colour = "green" if judgement.is_clean else "red"
     console.print(
         f"photos {judgement.photos} · paid back {judgement.photos_paid_back} · provider tasks "
-        f"{judgement.tasks_there}, wasted {judgement.tasks_wasted} · faults {scene.faults().total()} · "
-        f"[{colour}]audit {'clean' if judgement.is_clean else 'failed'}[/{colour}] "
-        f"({judgement.report.questions} questions)",
+        f"{judgement.tasks_there}, wasted {judgement.tasks_wasted} · faults survived "
+        f"{scene.faults().total()}\n[{colour}]audit {'clean' if judgement.is_clean else 'failed'}[/{colour}]: "
+        f"{judgement.report.questions} questions to the database, {judgement.bytes_read} photos read and "
+        "hashed, the bank's list and kie.ai's bill",
         soft_wrap=True,
     )

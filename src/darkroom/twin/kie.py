@@ -151,6 +151,8 @@ class KieTwin:
         if refusal is not None:
             return refusal
         task = self._commit(order)
+        if self.habits.create_seconds:
+            await asyncio.sleep(self.habits.create_seconds)
         if fault.kind is Kind.CALLBACK_FIRST:
             await self.finish(task.id)
         return await self._broken(fault) or _success({"taskId": task.id})
@@ -180,7 +182,19 @@ class KieTwin:
 
     async def credit(self, request: Request) -> Response:
         """GET /api/v1/chat/credit."""
-        return self._refuse(request) or _success(self.habits.credits_left)
+        broken = self._refuse(request) or await self._broken(self.draw("credit"))
+        return broken or _success(self.habits.credits_left)
+
+    async def fresh_link(self, request: Request) -> Response:
+        """POST /api/v1/common/download-url: an address that is good for a while, of our own results only."""
+        broken = self._refuse(request) or await self._broken(self.draw("link"))
+        if broken is not None:
+            return broken
+        asked = str((await request.json()).get("url"))
+        task = next((t for t in self.tasks.values() if self.result_url(t) == asked), None)
+        if task is None or task.state != "success":
+            return self._error(Fault(Kind.ANSWER, 422, "The url is not a result of ours"))
+        return _success(f"{asked}?until={self._now() + self.habits.link_seconds}")
 
     async def result(self, request: Request) -> Response:
         """GET /results/{task id}.{extension}."""
@@ -189,6 +203,8 @@ class KieTwin:
         task = self.tasks.get(task_id)
         if fault.kind is Kind.ANSWER or task is None or task.state != "success":
             return Response(status_code=fault.code if fault.kind is Kind.ANSWER else 404)
+        if not self._is_alive(task, request.query_params.get("until")):
+            return Response(status_code=403)
         media_type = MEDIA_TYPES[extension]
         if fault.kind is Kind.TRUNCATED:
             return Cut(self.links, task.picture(), media_type)
@@ -200,6 +216,13 @@ class KieTwin:
         if broken is None:
             self.served[task.id] += 1
         return broken or Response(task.picture(), media_type=media_type)
+
+    def _is_alive(self, task: TwinTask, until: str | None) -> bool:
+        """Whether a result's own link, or a temporary one, still opens it."""
+        if until is not None:
+            return self._now() < float(until)
+        lifetime = self.habits.result_seconds
+        return lifetime is None or self._now() < (task.ended_at or 0) + lifetime
 
     def _now(self) -> float:
         return time.time() + self._skipped_seconds
@@ -213,7 +236,9 @@ class KieTwin:
         digest = hashlib.sha256(lot.encode()).digest()
         if int.from_bytes(digest[:4]) / 2**32 >= self.habits.fault_rate:
             return FINE
-        lots = self.habits.chaos[door]
+        lots = self.habits.chaos.get(door, ())
+        if not lots:
+            return FINE
         fault = lots[int.from_bytes(digest[4:8]) % len(lots)]
         self.struck[f"{door} {fault.kind.name.lower()}"] += 1
         return fault
@@ -271,6 +296,7 @@ class KieTwin:
 
     async def _end_well(self, task: TwinTask) -> bool:
         """Success, unless a reference can't be read. False: it had ended before."""
+        references: list[bytes] = []
         for link in task.input_links if self.habits.reads_references else ():
             try:
                 answer = await self._http.get(link)
@@ -278,8 +304,11 @@ class KieTwin:
                 return self._end(task, "451", "Failed to fetch the image")
             if not answer.is_success:
                 return self._end(task, "451", "Failed to fetch the image")
+            references.append(answer.content)
         if self._never_succeeds(task):
             return self._end(task, "400", "Your prompt was flagged by the content policy")
+        if self.habits.painter is not None:
+            task.painted = await self.habits.painter(task.order, references)
         return self._end(task)
 
     def _never_succeeds(self, task: TwinTask) -> bool:
@@ -309,9 +338,12 @@ class KieTwin:
         age_seconds = self.habits.seconds_to_finish
         if age_seconds is None:
             return
-        for task in list(self.tasks.values()):
-            if task.ended_at is None and task.created_at + age_seconds <= self._now():
-                await self._finish_soon(task)
+        due = [
+            task
+            for task in self.tasks.values()
+            if task.ended_at is None and task.created_at + age_seconds <= self._now()
+        ]
+        await asyncio.gather(*(self._finish_soon(task) for task in due))
 
     async def tick(self) -> None:
         """Finish tasks as real time passes, until cancelled."""
@@ -380,6 +412,7 @@ async def kie_twin(habits: Habits | None = None) -> AsyncGenerator[KieTwin]:
             Route("/api/v1/jobs/createTask", twin.create, methods=["POST"]),
             Route("/api/v1/jobs/recordInfo", twin.ask),
             Route("/api/v1/chat/credit", twin.credit),
+            Route("/api/v1/common/download-url", twin.fresh_link, methods=["POST"]),
             Route("/results/{file}", twin.result),
         ]
     )

@@ -1,11 +1,14 @@
 """What the stand-in of kie.ai can do wrong, and how it behaves when it does nothing wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-Door = Literal["create", "ask", "result", "callback"]
+Door = Literal["create", "ask", "result", "callback", "link", "credit"]
+
+
+Painter = Callable[[dict[str, Any], list[bytes]], Awaitable[bytes]]
 
 
 class Kind(Enum):
@@ -77,6 +80,8 @@ CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
         *(Fault(kind) for kind in (Kind.DROP, Kind.TRUNCATED, Kind.NOT_A_PICTURE)),
     ),
     "callback": tuple(Fault(kind) for kind in (Kind.LOST, Kind.TWICE, Kind.FORGED)),
+    "link": (Fault(Kind.ANSWER, 500), Fault(Kind.DROP), Fault(Kind.GARBAGE)),
+    "credit": (Fault(Kind.ANSWER, 500), Fault(Kind.DROP), Fault(Kind.GARBAGE)),
 }
 """What a seed draws from: each of it can be survived without losing a photo."""
 
@@ -100,6 +105,10 @@ class Habits:
         failed_share: the share of wishes that never become a picture, however often they are tried (400).
         seed: what those are drawn from.
         hmac_key: signs callbacks when there is one.
+        result_seconds: a result's link is dead this long after the task's end; None: it never dies.
+        link_seconds: a temporary link of download-url is good for so long.
+        create_seconds: a creation is made at once and answered this much later.
+        painter: makes the pictures, from the order and its references; None paints small ones by itself.
         chaos: what a seed draws from, by door.
     """
 
@@ -117,4 +126,8 @@ class Habits:
     failed_share: float = 0
     seed: int = 0
     hmac_key: str | None = None
+    result_seconds: float | None = None
+    link_seconds: float = 1200
+    create_seconds: float = 0
+    painter: Painter | None = None
     chaos: Mapping[Door, tuple[Fault, ...]] = field(default_factory=lambda: CHAOS)

@@ -215,7 +215,8 @@ class QStashTwin(QStashEngine):
                 answer = _error("something went wrong", fault.code, limit)
             case Kind.HANG:
                 await self.closing.wait()
-                answer = Cut(self.links)
+                # Whoever asked has hung up long ago: there is no connection left to cut.
+                answer = _error("leaving", 503)
             case Kind.DROP | Kind.KEEP_THEN_DROP:
                 answer = Cut(self.links)
             case Kind.GARBAGE:

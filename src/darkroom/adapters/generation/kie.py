@@ -4,19 +4,30 @@ What it answers comes as an HTTP status or inside a body with status 200; both a
 answer that excludes a task counts as a refusal. Facts and sources: external-apis.md, section 1.
 """
 
-import json
-import math
-import re
-from collections.abc import Callable
+import base64
+import hmac
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, Final, cast
-from uuid import UUID
+from typing import Any, Final
 
 import httpx
 
 from darkroom.adapters.download import Downloader, trusted_authorities
+from darkroom.adapters.generation.kie_answers import (
+    OK,
+    URL_MAX,
+    Answer,
+    credits_in,
+    number_in,
+    read_answer,
+    read_creation,
+    read_record,
+    read_state,
+    result_url_in,
+    short_text,
+    token_in,
+)
+from darkroom.kit.clock import Clock, system_clock
 from darkroom.kit.log import get_logger
 from darkroom.kit.outside import outside_call
 from darkroom.ports.generation import (
@@ -25,6 +36,7 @@ from darkroom.ports.generation import (
     Created,
     FailedThere,
     GenerationRequest,
+    LinkDeadError,
     NoAnswer,
     ProviderUnavailableError,
     Ready,
@@ -44,34 +56,10 @@ PROMPT_MAX: Final = 5000
 ASPECT_RATIO: Final = "3:4"
 """As the studio's photos."""
 RESOLUTION: Final = "2K"
-TASK_ID_MAX, URL_MAX, TEXT_MAX = 255, 4096, 300
-RETRY_AFTER_MAX_SECONDS: Final = 600
-"""A header may not park a paid photo for longer than ten minutes."""
-MAINTENANCE_SECONDS: Final = 120
-
-_OK: Final = 200
-_MAINTENANCE: Final = 455
-_UNREADABLE: Final = 0
-_UNKNOWN_YET: Final = frozenset({404, 422})
-_UNDER_WAY: Final = frozenset({"waiting", "queuing", "generating"})
-_POLICY: Final = frozenset({"400", "422"})
-_REFUSALS: Final = {
-    400: Again.NEVER,
-    413: Again.NEVER,
-    422: Again.NEVER,
-    429: Again.LATER,
-    451: Again.LATER,
-    455: Again.LATER,
-    401: Again.PAUSED,
-    402: Again.PAUSED,
-    403: Again.PAUSED,
-    # No such route: our configuration is wrong, the photo is not.
-    404: Again.PAUSED,
-    405: Again.PAUSED,
-    433: Again.PAUSED,
-    505: Again.PAUSED,
-}
-_CALLBACK_PATH: Final = re.compile(r"/api/webhooks/generation/kie/([0-9a-f-]{36})(?![0-9a-f-])")
+SIGNATURE_SECONDS: Final = 300
+"""No page of kie.ai names a window for its signatures: five minutes either way (external-apis 1.6)."""
+NOT_THEIRS: Final = frozenset({400, 404, 422})
+"""Answers of download-url that mean: no address of ours to renew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +82,33 @@ _MODELS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """One answer, whichever way it was said. `code` is the body's own, None if it has none."""
+class KieTerms:
+    """What is known and wanted of an account, whichever model is asked.
 
-    status: int
-    code: int | None
-    text: str
-    data: dict[str, Any]
-    retry_after_seconds: float | None
+    Attributes:
+        price_credits: what one photo is expected to cost.
+        day_credits_max: what may be spent in one UTC day; None: no limit.
+        credits_low: with fewer left a person is told; 0: never.
+        result_hours: how long a result's link lives after the task's end (1.5: plan for 24 h).
+        hmac_key: of signed callbacks; None: they are not looked at.
+    """
 
-    @property
-    def meaning(self) -> int:
-        """The code to act on: the application's word before that of what stands in front of it."""
-        if self.code is not None and self.code != _OK:
-            return self.code
-        if not httpx.codes.is_success(self.status):
-            return self.status
-        return _UNREADABLE if self.code is None else _OK
+    price_credits: float = 18
+    day_credits_max: float | None = None
+    credits_low: float = 0
+    result_hours: float = 24
+    hmac_key: str | None = None
 
 
 class KieProvider:
-    """Photos by kie.ai.
+    """Photos by one of kie.ai's models.
 
     Args:
         base_url: kie.ai's address.
         api_key: the bearer key.
         model: one of kie.ai's models that take selfies.
+        name: `kie`, or `kie:model` for a further model of the same account.
+        terms: of the account.
         callback_base_url: how kie.ai reaches us.
         reference_link: makes an address under which kie.ai can read one of our objects. It must
             stay valid for as long as a task may queue: hours.
@@ -128,12 +117,13 @@ class KieProvider:
         call_seconds: the limit of one create or ask.
         window_requests: creations that kie.ai takes in one window.
         window_seconds: the window's length.
+        clock: what signatures are measured against.
 
     Raises:
         ValueError: an unknown model, or a key that cannot stand in a header.
     """
 
-    name: str = "kie"
+    account: str = "kie"
     create_is_idempotent: bool = False
     first_ask_seconds: float = 2.5
 
@@ -146,21 +136,32 @@ class KieProvider:
         callback_base_url: str,
         reference_link: Callable[[str], str],
         downloader: Downloader,
+        name: str = "kie",
+        terms: KieTerms | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         call_seconds: float = CALL_SECONDS,
         window_requests: int = 20,
         window_seconds: float = 10.25,
+        clock: Clock = system_clock,
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"kie.ai model {model!r} is not one of {', '.join(_MODELS)}")
         key = api_key.strip()
         if not key or not key.isascii() or not key.isprintable():
             raise ValueError("kie.ai's key is empty or has characters no key has")
+        terms = terms or KieTerms()
+        self.name = name
+        self.model = model
+        self.price_credits: float | None = terms.price_credits
+        self.day_credits_max = terms.day_credits_max
+        self.credits_low = terms.credits_low
         self.call_seconds = call_seconds
         self.window_requests: int | None = window_requests
         self.window_seconds = window_seconds
-        self.fetch_seconds = downloader.timeout_seconds
-        self._model = model
+        # The link, a fresh one for it, the one in the record: three downloads and two questions.
+        self.fetch_seconds = 3 * downloader.timeout_seconds + 2 * call_seconds
+        self._terms = terms
+        self._clock = clock
         self._callback_base_url = callback_base_url.rstrip("/")
         self._reference_link = reference_link
         self._downloader = downloader
@@ -191,7 +192,7 @@ class KieProvider:
             return Refused("UNREACHABLE", type(error).__name__, Again.LATER)
         except (TimeoutError, httpx.HTTPError) as error:
             return NoAnswer(type(error).__name__)
-        return _read_creation(answer)
+        return read_creation(answer)
 
     async def ask(
         self, request: GenerationRequest, provider_task_id: str
@@ -203,14 +204,74 @@ class KieProvider:
         """
         del request
         record = await self._record("kie.ask", provider_task_id)
-        return Working() if record is None else _read_state(record, provider_task_id)
+        if record is None:
+            return Working()
+        return read_state(record, provider_task_id, result_hours=self._terms.result_hours)
 
     async def fetch(
         self, request: GenerationRequest, provider_task_id: str, result_url: str
     ) -> bytes:
-        """The picture. Raises ProviderUnavailableError, LinkDeadError, BadResultError."""
-        del request, provider_task_id
-        return await self._downloader.fetch(result_url)
+        """The picture, by a fresh link if this one is dead: asking for one is cheaper than another photo.
+
+        Raises:
+            ProviderUnavailableError: not now; also when nobody says whether there is a fresh link.
+            LinkDeadError: dead, as is the fresh one, and the record shows no other.
+            BadResultError: what came is not acceptable.
+        """
+        del request
+        try:
+            return await self._downloader.fetch(result_url)
+        except LinkDeadError:
+            log.warning("a result's link is dead, asking for another", kie_task=provider_task_id)
+        fresh = await self._fresh_link(result_url)
+        if fresh is not None:
+            try:
+                return await self._downloader.fetch(fresh)
+            except LinkDeadError:
+                log.warning("the fresh link is dead, too", kie_task=provider_task_id)
+        record = await self._record("kie.reask", provider_task_id)
+        other = None if record is None else result_url_in(record)
+        if other is None or other == result_url:
+            raise LinkDeadError("the link is dead, and there is no other")
+        return await self._downloader.fetch(other)
+
+    async def read_credits(self) -> float:
+        """The account's balance. Raises ProviderUnavailableError."""
+        get = self._client.build_request("GET", "/api/v1/chat/credit")
+        answer = await self._asked("kie.credits", get)
+        left = number_in(answer.value)
+        if answer.meaning != OK or left is None:
+            raise ProviderUnavailableError(f"kie.credits: {answer.meaning} {answer.text}".rstrip())
+        return left
+
+    async def read_cost(self, provider_task_id: str) -> float | None:
+        """What one task took; None: it has not ended, or its record does not say.
+
+        Raises:
+            ProviderUnavailableError: no answer, or one that says nothing about the task.
+        """
+        record = await self._record("kie.cost", provider_task_id)
+        if record is None or record.get("state") not in ("success", "fail"):
+            return None
+        # A task that failed there is not billed, whether or not its record says so.
+        return credits_in(record) if record["state"] == "success" else credits_in(record) or 0.0
+
+    def callback_is_genuine(self, headers: Mapping[str, str], provider_task_id: str) -> bool:
+        """Whether kie.ai signed a callback about this task within five minutes; True without a key.
+
+        The signature does not cover the body, so a genuine callback is a doorbell like any other.
+        """
+        if self._terms.hmac_key is None:
+            return True
+        stamp = headers.get("x-webhook-timestamp", "")
+        given = headers.get("x-webhook-signature", "")
+        if not stamp.isascii() or not stamp.isdigit() or len(stamp) > len("1700000000"):
+            return False
+        digest = hmac.digest(
+            self._terms.hmac_key.encode(), f"{provider_task_id}.{stamp}".encode(), "sha256"
+        )
+        fresh = abs(self._clock().timestamp() - int(stamp)) <= SIGNATURE_SECONDS
+        return hmac.compare_digest(base64.b64encode(digest), given.encode()) and fresh
 
     async def whose(self, provider_task_id: str) -> Adoption | None:
         """Whose task this is, by the callback address kept with it. None: no such task there.
@@ -219,9 +280,7 @@ class KieProvider:
             ProviderUnavailableError: no answer, or one that says nothing about the task.
         """
         record = await self._record("kie.whose", provider_task_id)
-        return (
-            None if record is None else Adoption(provider_task_id, _token_in(record.get("param")))
-        )
+        return None if record is None else Adoption(provider_task_id, token_in(record.get("param")))
 
     async def close(self) -> None:
         """Close the connections and the downloader."""
@@ -229,7 +288,7 @@ class KieProvider:
         await self._downloader.close()
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
-        model = _MODELS[self._model]
+        model = _MODELS[self.model]
         shown = request.references[: model.images_max]
         wish: dict[str, Any] = {
             "prompt": request.prompt,
@@ -241,20 +300,35 @@ class KieProvider:
         if model.jpeg is not None:
             wish["output_format"] = model.jpeg
         callback = f"{self._callback_base_url}/api/webhooks/generation/kie/{request.token}"
-        return {"model": self._model, "callBackUrl": callback, "input": wish}
+        return {"model": self.model, "callBackUrl": callback, "input": wish}
+
+    async def _fresh_link(self, result_url: str) -> str | None:
+        """A temporary address of the same result, good for 20 minutes; None: there is none."""
+        post = self._client.build_request(
+            "POST", "/api/v1/common/download-url", json={"url": result_url}
+        )
+        answer = await self._asked("kie.fresh_link", post)
+        if answer.meaning == OK:
+            return short_text(answer.value, URL_MAX)
+        if answer.code is not None and answer.meaning in NOT_THEIRS:
+            return None
+        raise ProviderUnavailableError(f"kie.fresh_link: {answer.meaning} {answer.text}".rstrip())
+
+    async def _asked(self, call: str, request: httpx.Request) -> Answer:
+        """The answer to a question that may be asked again at any time."""
+        try:
+            return await self._call(call, request)
+        except (TimeoutError, httpx.HTTPError) as error:
+            raise ProviderUnavailableError(f"{call}: {type(error).__name__}") from error
 
     async def _record(self, call: str, provider_task_id: str) -> dict[str, Any] | None:
         """What kie.ai has on a task; None when it does not know it yet."""
         get = self._client.build_request(
             "GET", "/api/v1/jobs/recordInfo", params={"taskId": provider_task_id}
         )
-        try:
-            answer = await self._call(call, get)
-        except (TimeoutError, httpx.HTTPError) as error:
-            raise ProviderUnavailableError(f"{call}: {type(error).__name__}") from error
-        return _read_record(call, answer, provider_task_id)
+        return read_record(call, await self._asked(call, get), provider_task_id)
 
-    async def _call(self, call: str, request: httpx.Request) -> _Answer:
+    async def _call(self, call: str, request: httpx.Request) -> Answer:
         async with outside_call(call, timeout_seconds=self.call_seconds):
             response = await self._client.send(request, stream=True)
             try:
@@ -266,7 +340,7 @@ class KieProvider:
                         break
             finally:
                 await response.aclose()
-        return _read_answer(response, bytes(body))
+        return read_answer(response, bytes(body))
 
 
 def _refuse_request(request: GenerationRequest) -> Refused | None:
@@ -275,131 +349,3 @@ def _refuse_request(request: GenerationRequest) -> Refused | None:
     if len(request.prompt) > PROMPT_MAX:
         return Refused("PROMPT_TOO_LONG", f"more than {PROMPT_MAX} characters", Again.NEVER)
     return None
-
-
-def _read_answer(response: httpx.Response, body: bytes) -> _Answer:
-    envelope = _object_in(body)
-    code = envelope.get("code")
-    return _Answer(
-        status=response.status_code,
-        code=code if type(code) is int else None,
-        text=_text(envelope.get("msg") or envelope.get("message")),
-        data=_object_in(envelope.get("data")),
-        retry_after_seconds=_retry_after_seconds(response.headers.get("retry-after")),
-    )
-
-
-def _read_creation(answer: _Answer) -> Created | Refused | NoAnswer:
-    code = answer.meaning
-    said = f"{code}: {answer.text}" if answer.text else str(code)
-    task_id = _short(answer.data.get("taskId"), TASK_ID_MAX)
-    if code == _OK and task_id is not None:
-        return Created(task_id)
-    again = _REFUSALS.get(code)
-    if again is None or answer.data.get("taskId"):
-        # Also an error that names a task: whatever it means, a task may exist.
-        return NoAnswer(said)
-    if again is Again.NEVER and answer.code is None:
-        # A proxy's page, not kie.ai's verdict on this photo.
-        again = Again.PAUSED
-    if again is Again.PAUSED:
-        log.error("kie.ai is shut to us", code=code)
-    pause = answer.retry_after_seconds or (MAINTENANCE_SECONDS if code == _MAINTENANCE else None)
-    return Refused(f"KIE_{code}", said, again, pause)
-
-
-def _read_record(call: str, answer: _Answer, provider_task_id: str) -> dict[str, Any] | None:
-    record, code = answer.data, answer.meaning
-    # A failed task's record may come under the failure's own code.
-    if record and (code == _OK or (answer.status == _OK and record.get("state") == "fail")):
-        if record.get("taskId", provider_task_id) != provider_task_id:
-            raise ProviderUnavailableError(f"{call}: an answer about another task")
-        return record
-    if answer.code is not None and (code == _OK or code in _UNKNOWN_YET):
-        return None
-    raise ProviderUnavailableError(f"{call}: {code} {answer.text}".rstrip())
-
-
-def _read_state(record: dict[str, Any], provider_task_id: str) -> Working | Ready | FailedThere:
-    state = _short(record.get("state"), TEXT_MAX)
-    credits_used = _number(record.get("creditsConsumed", record.get("consumeCredits")))
-    if state == "success":
-        urls = _object_in(record.get("resultJson")).get("resultUrls")
-        first: object = cast("list[object]", urls)[0] if isinstance(urls, list) and urls else None
-        url = _short(first, URL_MAX)
-        if url is not None:
-            return Ready(url, credits_used)
-        # The flow gives up on a task that works too long: an empty success can't last for ever.
-        log.warning("kie.ai says success and shows no picture", provider_task_id=provider_task_id)
-        return Working()
-    if state == "fail":
-        code = _text(record.get("failCode")) or "UNSAID"
-        again = Again.NEVER if code in _POLICY else Again.LATER
-        return FailedThere(f"KIE_{code}", _text(record.get("failMsg")), again, credits_used)
-    if state not in _UNDER_WAY:
-        log.warning("kie.ai names an unknown state", state=state, provider_task_id=provider_task_id)
-    return Working()
-
-
-def _token_in(param: object) -> UUID | None:
-    """Our token, from the original request as kie.ai keeps it: JSON in JSON, perhaps twice."""
-    original = _object_in(param)
-    for holder in (original, _object_in(original.get("input"))):
-        found = _CALLBACK_PATH.search(str(holder.get("callBackUrl") or ""))
-        if found is not None:
-            try:
-                return UUID(found.group(1))
-            except ValueError:
-                continue
-    return None
-
-
-def _object_in(value: object) -> dict[str, Any]:
-    """A JSON object, given as itself or as text; empty for anything else."""
-    if isinstance(value, bytes | str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return {}
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _short(value: object, longest: int) -> str | None:
-    """Text that may go to the database as it is."""
-    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
-        return value
-    return None
-
-
-def _text(value: object) -> str:
-    """Words of a stranger, made fit for a column and a log line."""
-    if not isinstance(value, str | int):
-        return ""
-    words = _CALLBACK_PATH.sub("/[hidden]", str(value))[:TEXT_MAX]
-    return "".join(letter if letter.isprintable() else " " for letter in words).strip()
-
-
-def _retry_after_seconds(header: str | None) -> float | None:
-    """Seconds or a date, as HTTP has it; None when absent, unreadable or past."""
-    if header is None:
-        return None
-    seconds = _number(header)
-    if seconds is None:
-        try:
-            when = parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        seconds = (when - datetime.now(UTC)).total_seconds()
-    return min(seconds, RETRY_AFTER_MAX_SECONDS) if seconds > 0 else None

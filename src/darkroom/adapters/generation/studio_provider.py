@@ -11,6 +11,7 @@ from typing import Final
 from darkroom.adapters.generation.studio.render import RenderOrder, StudioError, render
 from darkroom.adapters.processes import OwnProcesses, ProcessLostError, enter_process
 from darkroom.kit.log import get_logger
+from darkroom.kit.outside import assert_no_transaction
 from darkroom.ports.generation import (
     Adoption,
     Again,
@@ -38,6 +39,10 @@ class StudioProvider:
     """Photos composed on this machine's CPU from the customer's own pixels."""
 
     name = "studio"
+    account = "studio"
+    model = "studio"
+    price_credits: float | None = None
+    day_credits_max: float | None = None
     create_is_idempotent = True
     call_seconds = RENDER_SECONDS
     fetch_seconds = RENDER_SECONDS
@@ -58,6 +63,7 @@ class StudioProvider:
 
     async def create(self, request: GenerationRequest) -> Created:
         """Accept the task. Nothing is spent until somebody asks for the picture."""
+        assert_no_transaction("studio.create")
         return Created(f"studio-{request.token.hex}")
 
     async def ask(
@@ -88,6 +94,7 @@ class StudioProvider:
 
     async def whose(self, provider_task_id: str) -> Adoption | None:  # noqa: ARG002
         """The studio calls nobody back."""
+        assert_no_transaction("studio.whose")
         return None
 
     async def close(self) -> None:

@@ -1,0 +1,194 @@
+"""The stored bytes are looked at: read whole, hashed, decoded, and held against their rows. Mends nothing."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from prometheus_client import Gauge
+
+from darkroom.core.bucket import (
+    Checked,
+    Finding,
+    PhotoBytes,
+    count_findings,
+    leave_walk,
+    list_findings,
+    list_photos_to_check,
+    note_checks,
+    summarise_checks,
+    take_walk,
+)
+from darkroom.flow.darkroom import Darkroom
+from darkroom.kit.checkpoint import checkpoint
+from darkroom.kit.log import get_logger
+from darkroom.ports.generation import BadResultError
+from darkroom.ports.storage import (
+    ObjectMissingError,
+    ObjectTooLargeError,
+    StorageUnavailableError,
+)
+
+log = get_logger("flow")
+
+BUCKET_FINDINGS: Final = Gauge(
+    "darkroom_bucket_findings",
+    "Photos whose stored bytes were missing or other when they were last looked at.",
+)
+READS_AT_ONCE: Final = 4
+"""Each holds its object, 50 MB at most, and what that decodes to, 150 MB: 800 MB at the worst, 40 as a rule."""
+HOLD_SECONDS: Final = 600
+"""A round reads 20 photos, four at once, each in 30 s at most: 150 s; four times that."""
+ROWS_MAX: Final = 200
+"""Findings shown: a page that a person still reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Photos looked at so far, of so many at most."""
+
+    checked: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketReport:
+    """What a look at the bucket said.
+
+    Attributes:
+        checked: photos that this look read.
+        failure: why it broke off; None: it did not.
+        findings: how many photos are not what they must be, whoever found them.
+        rows: the first of those.
+        photos: how many photos there are.
+        never_checked: of those, how many nobody has looked at yet.
+        oldest_check_at: all others were looked at since.
+    """
+
+    checked: int
+    failure: str | None
+    findings: int
+    rows: Sequence[dict[str, Any]]
+    photos: int
+    never_checked: int
+    oldest_check_at: datetime | None
+
+    @property
+    def clean(self) -> bool:
+        """Whether it was read to its end, and no photo is known to be missing or other."""
+        return self.failure is None and self.findings == 0
+
+
+def _silent(_progress: Progress) -> None:
+    """Nobody watches."""
+
+
+async def check_bucket(darkroom: Darkroom) -> int:
+    """One bounded round of the rolling check, one at a time for all processes. Returns how many it looked at.
+
+    Those that were looked at longest ago come first, so that every photo is seen again and again. A crash
+    leaves some of them not noted: the next round, after HOLD_SECONDS, has them first. A store that does not
+    answer is no finding. Safe at any time, by anyone.
+    """
+    async with darkroom.database.connection() as tx:
+        walk = await take_walk(tx, "check", hold_seconds=HOLD_SECONDS)
+    if walk is None:
+        return 0
+    checked, failure = await _check_batch(darkroom, before=None, limit=darkroom.limits.batch)
+    if failure is not None:
+        log.warning("stored photos not looked at", failure=failure)
+    async with darkroom.database.connection() as tx:
+        await leave_walk(tx, walk, pause_seconds=darkroom.limits.bucket_check_seconds)
+    async with darkroom.database.connection() as tx:
+        BUCKET_FINDINGS.set(await count_findings(tx))
+    return checked
+
+
+async def audit_bucket(
+    darkroom: Darkroom, *, limit: int | None, report: Callable[[Progress], None] = _silent
+) -> BucketReport:
+    """Look at the bytes of `limit` photos, of all with None, those of the longest unseen first.
+
+    In batches that are noted one by one: a crash, or a store that stops answering, leaves what was seen.
+    Harmless beside the worker's own rounds, and by many at once.
+    """
+    async with darkroom.database.connection() as tx:
+        there = await summarise_checks(tx)
+    most = there.photos if limit is None else min(limit, there.photos)
+    checked, failure = 0, None
+    while failure is None and (limit is None or checked < limit):
+        left = darkroom.limits.batch if limit is None else limit - checked
+        batch, failure = await _check_batch(
+            darkroom, before=there.asked_at, limit=min(left, darkroom.limits.batch)
+        )
+        if batch == 0:
+            break
+        checked += batch
+        report(Progress(checked, max(most, checked)))
+    return await _told(darkroom, checked, failure)
+
+
+async def _told(darkroom: Darkroom, checked: int, failure: str | None) -> BucketReport:
+    async with darkroom.database.transaction() as tx:
+        findings = await count_findings(tx)
+        rows = await list_findings(tx, limit=ROWS_MAX)
+        there: Checked = await summarise_checks(tx)
+    return BucketReport(
+        checked, failure, findings, rows, there.photos, there.never, there.oldest_check_at
+    )
+
+
+async def _check_batch(
+    darkroom: Darkroom, *, before: datetime | None, limit: int
+) -> tuple[int, str | None]:
+    """How many photos were looked at, and why not all."""
+    async with darkroom.database.connection() as tx:
+        photos = await list_photos_to_check(tx, before=before, limit=limit)
+    if not photos:
+        return 0, None
+    at_once = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def look(photo: PhotoBytes) -> tuple[int, Finding | None] | StorageUnavailableError:
+        async with at_once:
+            try:
+                return photo.id, await _look(darkroom, photo)
+            except StorageUnavailableError as error:
+                return error
+
+    seen = await asyncio.gather(*(look(photo) for photo in photos))
+    noted = dict(one for one in seen if isinstance(one, tuple))
+    unanswered = [one for one in seen if isinstance(one, StorageUnavailableError)]
+    await checkpoint("bucket.looked_at")
+    if noted:
+        async with darkroom.database.connection() as tx:
+            await note_checks(tx, noted)
+    for photo in photos:
+        finding = noted.get(photo.id)
+        if finding is not None:
+            log.error(
+                "a stored photo is not what it must be",
+                photo_id=photo.id,
+                object_key=photo.object_key,
+                finding=finding,
+            )
+    return len(noted), str(unanswered[0]) if unanswered else None
+
+
+async def _look(darkroom: Darkroom, photo: PhotoBytes) -> Finding | None:
+    try:
+        data = await darkroom.store.get(photo.object_key, most_bytes=photo.size_bytes)
+    except ObjectMissingError:
+        return "missing"
+    except ObjectTooLargeError:
+        return "other_size"
+    if len(data) != photo.size_bytes:
+        return "other_size"
+    if hashlib.sha256(data).hexdigest() != photo.sha256:
+        return "other_bytes"
+    try:
+        await darkroom.read_picture(data)
+    except BadResultError:
+        return "not_a_picture"
+    return None
