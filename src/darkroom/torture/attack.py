@@ -46,6 +46,8 @@ STORE_RATES: Final = {
     StoreFault.SHORT_BODY: 0.01,
 }
 """Between the store and whoever asks it, us or a provider that reads: every twelfth request meets one."""
+STORE_SLOW_SECONDS: Final = 1.5
+"""A round of twenty photos makes a hundred requests: nearly every round meets a slow one, and waits for it."""
 QUEUE_FAULT_RATE: Final = 0.15
 """Of publishes and deliveries at QStash's stand-in; what it does then is drawn from its own list."""
 QUEUE_TIME_SCALE: Final = 5

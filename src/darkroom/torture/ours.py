@@ -25,8 +25,8 @@ from darkroom.torture.design import Held, Rented, Sold, Standing, Surroundings, 
 from darkroom.torture.plan import Plan
 from darkroom.wiring import bundled_catalog, bundled_portrait, open_darkroom, store_place
 
-POOL_SIZE: Final = 12
-"""Of one process: five of them stay far below the embedded server's 200 connections."""
+POOL_SIZE: Final = 22
+"""Of one process, as in production: five of them stay far below the embedded server's 200 connections."""
 ATTEMPTS_MAX: Final = 6
 """A photo of a bad day may need more tries than one of a good one; each is in the ledger."""
 LINK_SECRET: Final = "torture-signs-links-with-this-key"  # noqa: S105 - of a database that lives for minutes

@@ -23,6 +23,7 @@ from darkroom.torture.attack import (
     QUEUE_TIME_SCALE,
     SERVICE_RATES,
     STORE_RATES,
+    STORE_SLOW_SECONDS,
 )
 from darkroom.torture.design import Rented, Surroundings
 from darkroom.torture.plan import Plan
@@ -164,7 +165,7 @@ async def _hire(stack: AsyncExitStack, folder: Path, plan: Plan) -> _Hired:
     """The object store and the queue. Only the queue's network is still missing."""
     server = await stack.enter_async_context(seaweed(folder / "store"))
     store = await stack.enter_async_context(store_proxy(server.endpoint))
-    store.slow_seconds = FAULT_SECONDS_MAX
+    store.slow_seconds = STORE_SLOW_SECONDS
     if not plan.bad_day.is_calm:
         store.faults = SeededStoreFaults(plan.seed, STORE_RATES)
     habits = QueueHabits(
