@@ -46,8 +46,8 @@ test: $(VENV)/.installed-dev ## all tests, on real PostgreSQL (DATABASE_URL uses
 
 SEED ?= $(shell date +%j)
 .PHONY: torture
-torture: $(VENV)/.installed ## three minutes in which everything dies, and the count after it (SEED=7)
-	@$(BIN)/darkroom torture --seed $(SEED) --orders 200 --minutes 3 --workers 4
+torture: $(VENV)/.installed-dev ## three minutes in which everything dies, and the count after it (SEED=7)
+	@$(BIN)/darkroom torture --full --seed $(SEED) --orders 200 --minutes 3 --workers 4
 
 .PHONY: money
 money: $(VENV)/.installed ## 500 orders, a third of their photos fails, the bank at its worst, everything dies (SEED=7)
@@ -56,7 +56,7 @@ money: $(VENV)/.installed ## 500 orders, a third of their photos fails, the bank
 .PHONY: soak
 soak: $(VENV)/.installed-dev ## an hour or two: every proof, larger; then ten minutes of torture (SEED=7)
 	@CRASH_VISITS=4 MODEL_EXAMPLES=400 MATRIX=full $(BIN)/python -m pytest -n 2 --dist worksteal tests/crash tests/promises
-	@$(BIN)/darkroom torture --seed $(SEED) --orders 700 --minutes 10 --workers 4
+	@$(BIN)/darkroom torture --full --seed $(SEED) --orders 700 --minutes 10 --workers 4
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## format, lint, types, imports, migrations, tidiness

@@ -32,6 +32,9 @@ configure_logging("json", level=logging.CRITICAL)
 
 PROVEN: Final = {
     "tests/crash/test_every_checkpoint.py::test_after_a_crash": "crashes, one at each place of the code",
+    "tests/crash/test_every_outside_call.py::test_after_a_crash": (
+        "crashes around every call that the real adapters make"
+    ),
     (
         "tests/promises/test_the_matrix.py::test_every_message_at",
         "tests/promises/test_the_matrix.py::test_every_tick_at",

@@ -40,6 +40,7 @@ class PreviousDesign:
 
     name = "previous"
     starts_by_notice = False
+    rents = False
 
     async def prepare(self, places: Surroundings, plan: Plan) -> dict[int, int]:
         """Tables, the catalog, and each customer with an avatar."""

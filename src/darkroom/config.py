@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         None, alias="DATABASE_URL", description="PostgreSQL; unset starts the embedded one"
     )
     database_pool_size: int = Field(
-        20,
+        22,
         alias="DARKROOM_DATABASE_POOL_SIZE",
         ge=2,
         le=200,

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from darkroom.core.audit import run_audit
+from darkroom.torture.begin import begin_torture
 from darkroom.torture.design import Sold, Surroundings
 from darkroom.torture.ours import Ours
 from darkroom.torture.plan import make_plan
@@ -43,6 +44,42 @@ async def test_a_short_day_ends_with_nothing_lost_doubled_or_unexplained(
     assert "faults survived 0" not in last
     for line in (*(line for line in lines if line.startswith("work goes on")), last):
         record_property("told", f"torture: {line}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_short_day_with_a_rented_store_and_queue_ends_as_well(
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Also a real S3 server behind a proxy that fails, links that are read, signed callbacks, and a queue."""
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    wish = Wish(seed=2, orders=6, minutes=0.25, workers=2, is_full=True)
+    code = await run_torture(wish, Ours(), console)
+    lines = out.getvalue().strip().splitlines()
+    assert code == 0, out.getvalue()
+    assert lines[-1].endswith("lost 0 · doubled 0 · unexplained 0")
+    places = {line.split()[1] for line in lines if line.strip()[:1].isdigit()}
+    assert {"store", "queue"} <= places, out.getvalue()
+    (rented,) = [line for line in lines if line.startswith("queue: ")]
+    assert not rented.startswith("queue: 0 rings")
+    for line in (*(line for line in lines if line.startswith("work goes on")), rented, lines[-1]):
+        record_property("told", f"torture --full: {line}")
+
+
+async def test_the_older_design_is_not_tortured_with_what_it_does_not_rent() -> None:
+    with pytest.raises(SystemExit) as left:
+        await begin_torture(
+            seed=1,
+            orders=1,
+            minutes=0.1,
+            workers=1,
+            design="previous",
+            photos_failed_percent=0,
+            is_calm=False,
+            is_full=True,
+        )
+    assert left.value.code == 2
 
 
 def test_what_people_watch_fits_into_80_columns() -> None:

@@ -8,8 +8,9 @@ with those of a machine that died, and the next process begins with nothing of t
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -75,16 +76,8 @@ class Process:
         self.shop = self._loop.run_until_complete(self._open())
 
     async def _open(self) -> Shop:
-        database = Database(self._world.dsn, pool_size=8)
-        await database.open()
-        self._stack.push_async_callback(database.close)
-        shop = await self._stack.enter_async_context(
-            open_shop(
-                database, self._world.folder, provider=self._world.provider, bank=self._world.bank
-            )
-        )
+        shop = await self._stack.enter_async_context(self._world.open_shop())
         shop.offset_seconds = self._world.offset_seconds
-        shop.darkroom = replace(shop.darkroom, doorbell=_PublishingDoorbell())
         return shop
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -102,6 +95,7 @@ class Process:
             raise
 
     async def _at(self, name: str) -> None:
+        self._world.passed[name] += 1
         if not self._world.crash.strikes(name):
             return
         place = self._world.crash.place
@@ -116,6 +110,8 @@ class Process:
         if not self._gone:
             self._loop.run_until_complete(self._stack.aclose())
         self._loop.run_until_complete(_end_every_task())
+        if self._gone:
+            self._loop.run_until_complete(self._world.let_go(self.shop))
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
@@ -129,7 +125,11 @@ async def _end_every_task() -> None:
 
 
 class World:
-    """What outlives a process: the database, the files, the outsides, the time, and the graves."""
+    """What outlives a process: the database, the files, the outsides, the time, and the graves.
+
+    Attributes:
+        passed: how often each checkpoint was passed, by all processes.
+    """
 
     def __init__(self, dsn: str, server: str, folder: Path, crash: Crash) -> None:
         self.dsn = dsn
@@ -138,9 +138,27 @@ class World:
         self.provider = ScriptedProvider()
         self.bank = ScriptedBank()
         self.offset_seconds = 0.0
+        self.passed: Counter[str] = Counter()
         self._server = server
         self._graves: list[Process] = []
         self.process = Process(self)
+
+    @asynccontextmanager
+    async def open_shop(self) -> AsyncGenerator[Shop]:
+        """What a process consists of."""
+        database = Database(self.dsn, pool_size=8)
+        await database.open()
+        try:
+            async with open_shop(
+                database, self.folder, provider=self.provider, bank=self.bank
+            ) as shop:
+                shop.darkroom = replace(shop.darkroom, doorbell=_PublishingDoorbell())
+                yield shop
+        finally:
+            await database.close()
+
+    async def let_go(self, shop: Shop) -> None:
+        """Close what a process that vanished had open beside the database. A scripted outside is nothing."""
 
     @property
     def shop(self) -> Shop:
@@ -201,6 +219,7 @@ class World:
         """After the verdict."""
         for process in (self.process, *self._graves):
             process.bury()
+        self._graves.clear()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ from darkroom.config import Settings
 from darkroom.edges import worker as worker_module
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.receive import receive_generation_callback
 from darkroom.flow.steps import CHORES, HOUSE_STEPS, WORK_STEPS, Step
+from darkroom.ports.generation import Adoption
 from tests.shop import Shop
 
 
@@ -42,3 +44,41 @@ async def test_no_ring_wakes_a_chore_and_no_two_run_at_once(
             await shop.darkroom.doorbell.ring()
             await asyncio.sleep(0.02)
     assert (runs, most) == (3, 1)
+
+
+async def test_a_provider_that_is_slow_to_say_whose_a_task_is_keeps_no_payment_waiting(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an order's bank says would wait as long as a call may take, and what a dead worker held with it."""
+    await shop.sold()
+    await shop.step("submit")
+    buyer = await shop.customer()
+    payment_id = await shop.ordered(buyer, order_style="signature")
+    shop.bank.pays(payment_id)
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(_provider_task_id: str) -> Adoption | None:
+        asked.set()
+        await answered.wait()
+        return None
+
+    monkeypatch.setattr(shop.provider, "whose", slow)
+    (request, *_) = shop.provider.created.values()
+    await receive_generation_callback(
+        shop.darkroom,
+        provider_name=shop.provider.name,
+        token=request.token,
+        provider_task_id="nobody-knows-it-yet",
+    )
+    async with Worker(shop.darkroom).running():
+        await asyncio.wait_for(asked.wait(), 10)
+        await shop.notify(payment_id)
+        try:
+            async with asyncio.timeout(10):
+                while not await shop.value(
+                    "SELECT count(*) FROM generation_jobs WHERE payment_id = %s", payment_id
+                ):
+                    await asyncio.sleep(0.05)
+        finally:
+            answered.set()
+    await shop.drain()

@@ -121,6 +121,9 @@ def _add_torture(app: typer.Typer, wires: Wires) -> None:
             float, typer.Option(min=0, max=100, help="percent of photos that fail for good")
         ] = 5,
         calm: Annotated[bool, typer.Option("--calm", help="nobody dies: the money alone")] = False,
+        full: Annotated[
+            bool, typer.Option("--full", help="also an S3 store and QStash, both failing")
+        ] = False,
     ) -> None:
         """Sell while processes, database and networks die. Exit code 0: nothing lost, doubled, unexplained."""
         sys.exit(
@@ -133,6 +136,7 @@ def _add_torture(app: typer.Typer, wires: Wires) -> None:
                     design=design,
                     photos_failed_percent=photos_failed,
                     is_calm=calm,
+                    is_full=full,
                 )
             )
         )

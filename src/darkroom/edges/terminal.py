@@ -82,6 +82,7 @@ class RunTorture(Protocol):
         design: str,
         photos_failed_percent: float,
         is_calm: bool,
+        is_full: bool,
     ) -> Coroutine[Any, Any, int]:
         """The exit code."""
         ...

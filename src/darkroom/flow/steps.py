@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
 
 WORK_STEPS: Final = (
-    Step("notice", take_due_notices, 1, 1),
+    Step("notice", take_due_notices, 2, 1),
     Step("submit", submit_due_tasks, 2, 1),
     Step("settle", settle_unknown_tasks, 1, 1),
     Step("poll", poll_due_tasks, 2, 1),

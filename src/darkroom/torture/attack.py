@@ -14,6 +14,7 @@ from darkroom.torture.plan import Blow, Plan
 from darkroom.torture.recovery import Recovery
 from darkroom.twin.kie_faults import CHAOS, Door, Fault
 from darkroom.twin.network_faults import Kind
+from darkroom.twin.store_faults import StoreFault
 
 MAINTENANCE: Final = 455
 
@@ -37,6 +38,20 @@ SERVICE_RATES: Final = {
     Kind.STALL: 0.002,
 }
 """Between us and a service, and between customers and us."""
+STORE_RATES: Final = {
+    StoreFault.UNHEARD_503: 0.02,
+    StoreFault.UNHEARD_CUT: 0.02,
+    StoreFault.SLOW_DOWN: 0.02,
+    StoreFault.SLOW: 0.01,
+    StoreFault.SHORT_BODY: 0.01,
+}
+"""Between the store and whoever asks it, us or a provider that reads: every twelfth request meets one."""
+STORE_SLOW_SECONDS: Final = 1.5
+"""A round of twenty photos makes a hundred requests: nearly every round meets a slow one, and waits for it."""
+QUEUE_FAULT_RATE: Final = 0.15
+"""Of publishes and deliveries at QStash's stand-in; what it does then is drawn from its own list."""
+QUEUE_TIME_SCALE: Final = 5
+"""It repeats after 12 s, 2 min, 30 min, and comes 30 s late: five times as fast, for a day of minutes."""
 FAULT_SECONDS_MAX: Final = 5
 PROVIDER_CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
     **CHAOS,

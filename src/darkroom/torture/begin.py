@@ -22,11 +22,17 @@ async def begin_torture(
     design: str,
     photos_failed_percent: float,
     is_calm: bool,
+    is_full: bool,
 ) -> int:
     """Torture `darkroom`, or `previous`, a model of the older design under `bench/`. Returns the exit code."""
     day = BadDay(photos_failed_share=photos_failed_percent / 100, is_calm=is_calm)
-    wish = Wish(seed=seed, orders=orders, minutes=minutes, workers=workers, bad_day=day)
-    return await run_torture(wish, _find(design), console)
+    wish = Wish(
+        seed=seed, orders=orders, minutes=minutes, workers=workers, bad_day=day, is_full=is_full
+    )
+    found = _find(design)
+    if is_full and not found.rents:
+        fail(f"{found.name} keeps photos in a folder and rings nobody: not with --full", code=2)
+    return await run_torture(wish, found, console)
 
 
 def _find(name: str) -> Design:

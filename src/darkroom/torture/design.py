@@ -14,8 +14,31 @@ CALM_LIFE: Final = "calm"
 
 
 @dataclass(frozen=True, slots=True)
+class Rented:
+    """What a whole shop rents beside the provider and the bank: an object store and a queue.
+
+    Attributes:
+        store_endpoint: of the S3 store, through a proxy that fails.
+        calm_store_endpoint: the same store without faults, for preparing and judging.
+        queue_url, queue_token: QStash's stand-in, where rings are published.
+        next_queue_key: what queue messages are signed with right after a rotation.
+        callback_key: what the provider signs its callbacks with.
+    """
+
+    store_endpoint: str
+    calm_store_endpoint: str
+    bucket: str
+    store_key_id: str
+    store_secret: str
+    queue_url: str
+    queue_token: str
+    next_queue_key: str
+    callback_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where a design finds everything. All addresses but `calm_dsn` lead through a network that fails.
+    """Where a design finds everything. All addresses but calm ones lead through a network that fails.
 
     Attributes:
         folder: for its files; outlives its processes.
@@ -26,6 +49,7 @@ class Surroundings:
         provider_url, provider_key: kie.ai's stand-in.
         bank_url, bank_secret: the sandbox bank.
         queue_key: what queue messages are signed with.
+        rented: a store and a queue; None: photos are kept in `folder`, and nobody rings but the customers.
     """
 
     folder: Path
@@ -38,6 +62,7 @@ class Surroundings:
     bank_url: str
     bank_secret: str
     queue_key: str
+    rented: Rented | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +149,12 @@ class Design(Protocol):
     Attributes:
         name: what it is called.
         starts_by_notice: whether the bank's notice alone starts a set that was ordered with the payment.
+        rents: whether it knows how to use a rented store and queue.
     """
 
     name: str
     starts_by_notice: bool
+    rents: bool
 
     async def prepare(self, places: Surroundings, plan: Plan) -> dict[int, int]:
         """Schema and customers, in peace. Returns each customer's avatar id by Telegram id."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from darkroom.adapters.storage import open_storage
+from darkroom.adapters.storage import Storage, open_storage
 from darkroom.config import IsolatedSettings
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database
@@ -21,12 +21,14 @@ from darkroom.flow.prepare import prepare
 from darkroom.flow.reconcile import Look, reconcile
 from darkroom.ports.intake import RefusalCode, Selfie
 from darkroom.ports.storage import ObjectMissingError
-from darkroom.torture.design import Held, Sold, Standing, Surroundings, Verdict
+from darkroom.torture.design import Held, Rented, Sold, Standing, Surroundings, Verdict
 from darkroom.torture.plan import Plan
-from darkroom.wiring import bundled_catalog, bundled_portrait, open_darkroom
+from darkroom.wiring import bundled_catalog, bundled_portrait, open_darkroom, store_place
 
-POOL_SIZE: Final = 12
-"""Of one process: five of them stay far below the embedded server's 200 connections."""
+POOL_SIZE: Final = 22
+"""Of one process, as in production: five of them stay far below the embedded server's 200 connections."""
+ATTEMPTS_MAX: Final = 6
+"""A photo of a bad day may need more tries than one of a good one; each is in the ledger."""
 LINK_SECRET: Final = "torture-signs-links-with-this-key"  # noqa: S105 - of a database that lives for minutes
 
 STANDING: Final = """
@@ -71,13 +73,14 @@ class Ours:
 
     name = "darkroom"
     starts_by_notice = True
+    rents = True
 
-    def _settings(self, places: Surroundings, dsn: str) -> dict[str, str]:
-        return {
+    def _settings(self, places: Surroundings, *, calm: bool) -> dict[str, str]:
+        settings = {
             "DARKROOM_MODE": "demo",
             "DARKROOM_DATA_DIR": str(places.folder),
             "DARKROOM_PORT": str(places.server_port),
-            "DATABASE_URL": dsn,
+            "DATABASE_URL": places.calm_dsn if calm else places.dsn,
             "DARKROOM_DATABASE_POOL_SIZE": str(POOL_SIZE),
             "DARKROOM_LINK_SECRET": LINK_SECRET,
             "DARKROOM_SANDBOX_URL": places.bank_url,
@@ -89,10 +92,11 @@ class Ours:
             "QSTASH_CURRENT_SIGNING_KEY": places.queue_key,
             "QSTASH_NEXT_SIGNING_KEY": places.queue_key,
         }
+        return settings | (_rented(places, places.rented, calm=calm) if places.rented else {})
 
     async def prepare(self, places: Surroundings, plan: Plan) -> dict[int, int]:
         """Migrate, stock, and give each customer an avatar with one selfie."""
-        settings = IsolatedSettings.model_validate(self._settings(places, places.calm_dsn))
+        settings = IsolatedSettings.model_validate(self._settings(places, calm=True))
         avatars: dict[int, int] = {}
         async with open_darkroom(settings) as darkroom:
             await migrate(darkroom.database)
@@ -117,7 +121,7 @@ class Ours:
     def environment(self, places: Surroundings) -> Mapping[str, str]:
         """Settings as an operator would write them."""
         return {
-            **self._settings(places, places.dsn),
+            **self._settings(places, calm=False),
             "TORTURE_KIE_KEY": places.provider_key,
             "TORTURE_PUBLIC_URL": places.server_url,
         }
@@ -143,7 +147,7 @@ class Ours:
     async def judge(
         self, places: Surroundings, sold: Sequence[Sold], provider_tokens: Sequence[str]
     ) -> Verdict:
-        """Our rows against the bank's books, the provider's list and the bytes on the disk."""
+        """Our rows against the bank's books, the provider's list and the stored bytes."""
         verdict = Verdict()
         database = Database(places.calm_dsn, pool_size=4)
         await database.open()
@@ -157,7 +161,9 @@ class Ours:
             _judge_payments(verdict, {row["id"]: row for row in rows}, sold)
             if places.bank_secret:
                 await self._reconcile(verdict, places)
-            await _judge_bytes(verdict, database, places)
+            settings = IsolatedSettings.model_validate(self._settings(places, calm=True))
+            store = open_storage(store_place(settings), places.folder / "objects")
+            await _judge_bytes(verdict, database, store)
             known = {
                 str(row["token"])
                 for row in await _rows(database, "SELECT token FROM task_attempts")
@@ -173,7 +179,7 @@ class Ours:
 
     async def _reconcile(self, verdict: Verdict, places: Surroundings) -> None:
         """`darkroom reconcile`, as an operator would run it after such a day."""
-        settings = IsolatedSettings.model_validate(self._settings(places, places.calm_dsn))
+        settings = IsolatedSettings.model_validate(self._settings(places, calm=True))
         async with open_darkroom(settings) as darkroom:
             looked = await reconcile(darkroom, "sandbox", Look(days=1, grace_seconds=0))
         if looked.failure is not None:
@@ -183,6 +189,25 @@ class Ours:
             for one in looked.differences
         ]
         verdict.lines_reconciled = looked.lines
+
+
+def _rented(places: Surroundings, rented: Rented, *, calm: bool) -> dict[str, str]:
+    """A store, a queue that rings, and kie.ai by the production wiring: signed links and callbacks."""
+    return {
+        "DARKROOM_PUBLIC_URL": places.server_url,
+        "DARKROOM_GENERATION_PROVIDER": "kie",
+        "DARKROOM_MAX_GENERATION_ATTEMPTS": str(ATTEMPTS_MAX),
+        "DARKROOM_ALLOW_PRIVATE_DOWNLOADS": "true",
+        "KIE_API_KEY": places.provider_key,
+        "KIE_WEBHOOK_HMAC_KEY": rented.callback_key,
+        "DARKROOM_STORAGE_URL": f"s3://{rented.bucket}",
+        "S3_ENDPOINT": rented.calm_store_endpoint if calm else rented.store_endpoint,
+        "S3_ACCESS_KEY_ID": rented.store_key_id,
+        "S3_SECRET_ACCESS_KEY": rented.store_secret,
+        "QSTASH_URL": rented.queue_url,
+        "QSTASH_TOKEN": rented.queue_token,
+        "QSTASH_NEXT_SIGNING_KEY": rented.next_queue_key,
+    }
 
 
 class _OneLook:
@@ -274,9 +299,8 @@ def _judge_refunds(verdict: Verdict, row: dict[str, Any], sale: Sold, name: str)
         )
 
 
-async def _judge_bytes(verdict: Verdict, database: Database, places: Surroundings) -> None:
-    """Each photo's bytes, read and hashed again."""
-    store = open_storage(None, places.folder / "objects")
+async def _judge_bytes(verdict: Verdict, database: Database, store: Storage) -> None:
+    """Each photo's bytes, read and hashed again, around the proxy that fails."""
     for row in await _rows(
         database, "SELECT id, object_key, sha256 FROM generated_photos ORDER BY id"
     ):

@@ -1,7 +1,8 @@
 """One process of the tortured Darkroom: the real server or worker, with a death of its own.
 
 Run as `python -m darkroom.torture.process ROLE LIFE`; the rest stands in the environment. It is the production
-wiring, with kie.ai's adapter pointed at its stand-in and the waits of a quiet day shortened.
+wiring, with kie.ai's adapter pointed at its stand-in and the waits of a quiet day shortened. Where no store is
+rented, kie.ai gets links that lead nowhere; it does not look.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.kit.log import configure_logging
 from darkroom.limits import Limits
 from darkroom.torture.design import CALM_LIFE
+from darkroom.torture.ours import ATTEMPTS_MAX
 from darkroom.wiring import build_application, bundled_catalog, open_darkroom
 
 CHECKPOINTS_LIVED: Final = (2_000, 40_000)
@@ -54,6 +56,10 @@ LIMITS: Final = Limits(
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncGenerator[Darkroom]:
     async with open_darkroom(settings, LIMITS) as darkroom:
+        if settings.kie_api_key is not None:
+            # A whole shop: every part is as production joins it.
+            yield darkroom
+            return
         provider = KieProvider(
             base_url=settings.kie_base_url,
             api_key=os.environ["TORTURE_KIE_KEY"],
@@ -70,8 +76,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[Darkroom]:
                 generation={"kie": provider},
                 new_tasks_go_to="kie",
                 base_url=os.environ["TORTURE_PUBLIC_URL"],
-                # A photo of a bad day may need more tries than one of a good one; each is in the ledger.
-                max_generation_attempts=6,
+                max_generation_attempts=ATTEMPTS_MAX,
             )
         finally:
             await provider.close()

@@ -90,6 +90,16 @@ def show_recovery(
             )
 
 
+def show_rented(console: Console, *, queue: Counter[str], store: Counter[str]) -> None:
+    """How much went through the queue and the store."""
+    console.print(
+        f"queue: {queue['published']} rings published, {queue['delivered']} delivered, "
+        f"{queue['retried']} repeated, {queue['dlq']} given up · store: {store['PUT']} puts, "
+        f"{store['GET']} reads",
+        soft_wrap=True,
+    )
+
+
 def show_spending(console: Console, *, tasks: int, photos: int) -> None:
     """What the unreliable provider cost beyond the photos."""
     console.print(

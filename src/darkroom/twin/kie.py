@@ -316,8 +316,7 @@ class KieTwin:
 
     def _never_succeeds(self, task: TwinTask) -> bool:
         """Drawn by what was wished for, not by the try."""
-        wish = json.dumps(task.order["input"], sort_keys=True)
-        digest = hashlib.sha256(f"{self.habits.seed}/{wish}".encode()).digest()
+        digest = hashlib.sha256(f"{self.habits.seed}/{task.wish}".encode()).digest()
         return int.from_bytes(digest[:4]) / 2**32 < self.habits.failed_share
 
     def _end(self, task: TwinTask, fail_code: str = "", fail_text: str = "") -> bool:

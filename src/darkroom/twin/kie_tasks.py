@@ -73,6 +73,14 @@ class TwinTask:
         return links
 
     @property
+    def wish(self) -> str:
+        """What is to be painted, as text. Links are named without what signs them: that is new at each try."""
+        images = _MODELS[self.order["model"]].images
+        links = [link.partition("?")[0] for link in self.input_links]
+        wish = self.order["input"] | ({images: links} if links else {})
+        return json.dumps(wish, sort_keys=True)
+
+    @property
     def extension(self) -> str:
         """Of the file it becomes."""
         formats = _MODELS[self.order["model"]].formats

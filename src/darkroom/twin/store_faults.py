@@ -5,6 +5,7 @@ address and the server checks what it was sent.
 """
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -42,7 +43,7 @@ class StoreFault(Enum):
     SLOW_DOWN = "slow_down"
     """429, as R2 answers two writes a second of one key; the server sees nothing."""
     SLOW = "slow"
-    """The server is asked, and the answer waits until `StoreProxy.go_on`."""
+    """The server is asked, and the answer waits until `StoreProxy.go_on`, or for `StoreProxy.slow_seconds`."""
     SHORT_BODY = "short_body"
     """The whole length is promised, half of the body comes, and the connection is cut."""
 
@@ -101,6 +102,7 @@ class StoreProxy:
         struck: how often each kind struck, by its value.
         seen: requests by method.
         went_on: set by `go_on`; slow answers wait for it.
+        slow_seconds: the longest that they wait; None: for as long as it takes.
     """
 
     def __init__(self, upstream: str, links: Links) -> None:
@@ -109,6 +111,7 @@ class StoreProxy:
         self.struck: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.went_on = asyncio.Event()
+        self.slow_seconds: float | None = None
         self._upstream = upstream
         self._links = links
         self._http = httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS)
@@ -136,7 +139,9 @@ class StoreProxy:
             case StoreFault.SHORT_BODY:
                 return Cut(self._links, answer.content, answer.headers.get("content-type"))
             case StoreFault.SLOW:
-                await self.went_on.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.slow_seconds):
+                        await self.went_on.wait()
             case _:
                 pass
         return _as_is(answer)
