@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 from darkroom.config import Settings
 from darkroom.edges.cli import build_cli
 from darkroom.edges.terminal import Wires
-from darkroom.rehearsal.begin import begin_rehearsal
+from darkroom.rehearsal.begin import begin_rehearsal, begin_twins
 from darkroom.torture.begin import begin_torture
 from darkroom.twin.bank import SandboxBank
 from darkroom.wiring import (
@@ -53,6 +53,7 @@ def main() -> None:
             run_torture=begin_torture,
             open_checks=open_checks,
             rehearse=begin_rehearsal,
+            run_twins=begin_twins,
         )
     )()
 

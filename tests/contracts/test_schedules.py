@@ -89,6 +89,7 @@ def type_words(twin: QStashTwin, monkeypatch: pytest.MonkeyPatch) -> Type:
         run_torture=begin_torture,
         open_checks=refuse,
         rehearse=refuse,
+        run_twins=refuse,
     )
 
     def type_them(*words: str) -> Result:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from starlette.applications import Starlette
@@ -17,11 +18,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from darkroom.adapters.public_address import examine_public_address
+from darkroom.adapters.qstash_keys import examine_queue
 from darkroom.core.checkup import CLOCKS_SECONDS, examine_database
 from darkroom.db.database import Database
 from darkroom.flow.examine import examine_bot_token, examine_payments, examine_secret
 from darkroom.ports.checkup import Grade
+from darkroom.rehearsal.town import TownHabits, open_town
+from darkroom.rehearsal.twins import write_variables
 from darkroom.twin.loopback import loopback
+from darkroom.twin.qstash import qstash_twin
 from tests.shop import Shop
 
 SECRET = "d" * 32
@@ -92,6 +97,49 @@ async def test_what_is_wrong_is_named_with_what_to_do(tmp_path: Path) -> None:
     # One part that is away keeps none of the others from being examined.
     assert parts["opening files"]["grade"] == "well"
     assert "hunter2" not in said.stdout + said.stderr
+
+
+async def test_every_rented_part_is_asked_and_a_wrong_key_is_named(tmp_path: Path) -> None:
+    """All stand-ins at once, as `darkroom twin` starts them; then each with what people get wrong."""
+    async with open_town(tmp_path / "town", TownHabits()) as town:
+        write_variables(tmp_path / "twin.env", town.variables("http://127.0.0.1:9"))
+        lines = (tmp_path / "twin.env").read_text().splitlines()
+        right = dict(line.split("=", 1) for line in lines)
+        assert (tmp_path / "twin.env").stat().st_mode & 0o077 == 0
+        said = await _doctor(tmp_path, "--json", **right)
+        parts = json.loads(said.stdout)
+        for part in ("object store", "photos: kie", "QStash", "sandbox bank"):
+            assert parts[part]["grade"] == "well", parts[part]
+        wrong = {
+            "S3_SECRET_ACCESS_KEY": "w" * 40,
+            "KIE_API_KEY": "w" * 32,
+            "QSTASH_CURRENT_SIGNING_KEY": "w" * 32,
+            "DARKROOM_SANDBOX_SECRET": "w" * 32,
+        }
+        said = await _doctor(tmp_path, "--json", **{**right, **wrong})
+        parts = json.loads(said.stdout)
+        for part in ("object store", "photos: kie", "QStash", "sandbox bank"):
+            assert parts[part]["grade"] == "wrong", parts[part]
+            assert parts[part]["advice"]
+        assert said.returncode == 1
+        assert "w" * 32 not in said.stdout + said.stderr
+
+
+async def test_keys_that_were_rolled_once_still_pass_and_are_told_of() -> None:
+    async with qstash_twin() as queue:
+        ours = {"current_key": queue.habits.current_key, "next_key": queue.habits.next_key}
+        there = {"token": queue.habits.token, "base_url": queue.base_url}
+        grades = [(await examine_queue(**there, **ours)).grade]
+        for _ in range(2):
+            async with httpx.AsyncClient(base_url=queue.base_url, trust_env=False) as http:
+                token = {"Authorization": f"Bearer {queue.habits.token}"}
+                assert (await http.post("/v2/keys/rotate", headers=token)).is_success
+            grades.append((await examine_queue(**there, **ours)).grade)
+        assert grades == [Grade.WELL, Grade.DOUBTFUL, Grade.WRONG]
+        refused = await examine_queue(**{**there, "token": "another"}, **ours)
+        assert (refused.grade, "another" in refused.text) == (Grade.WRONG, False)
+    gone = await examine_queue(**there, **ours)
+    assert gone.grade is Grade.WRONG
 
 
 async def test_half_configured_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -473,6 +473,7 @@ def type_words(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         run_torture=begin_torture,
         open_checks=refuse,
         rehearse=refuse,
+        run_twins=refuse,
         open_schedules=refuse,
     )
     return lambda *words: CliRunner().invoke(build_cli(wires), list(words))

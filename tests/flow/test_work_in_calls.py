@@ -1,6 +1,7 @@
 """No worker anywhere: calls from outside do the work, and set the bell for the next one."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -106,6 +107,50 @@ async def test_what_is_due_in_a_moment_is_waited_for_in_the_call(shop: Shop, bel
     await work_in_call(shop.darkroom)
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
     assert bell.rung == []
+
+
+async def _calls_to_the_end(shop: Shop, bell: _Bell) -> None:
+    """Nothing lives but calls: each ring becomes one, in its time."""
+    for _ in range(30):
+        if not bell.rung:
+            return
+        await shop.advance(bell.rung.pop(0))
+        await work_in_call(shop.darkroom)
+
+
+async def test_rings_alone_bring_a_set_to_its_end(shop: Shop, bell: _Bell) -> None:
+    shop.provider.on_create = _lost_once()
+    await shop.sold()
+    await _calls_to_the_end(shop, bell)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+def _lost_once() -> Callable[[GenerationRequest], Awaitable[NoAnswer | None]]:
+    """The first creation of the third photo is not answered."""
+    lost: set[int] = set()
+
+    async def create(request: GenerationRequest) -> NoAnswer | None:
+        if request.prompt_index == 2 and not lost:
+            lost.add(2)
+            return NoAnswer("timeout")
+        return None
+
+    return create
+
+
+async def test_twin_a_call_that_sets_no_bell_leaves_the_set_where_it_is(
+    shop: Shop, bell: _Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard removed: what is due later is looked at by nobody, however often time passes."""
+
+    async def nothing_is_due(_darkroom: Darkroom) -> None:
+        return None
+
+    monkeypatch.setattr(work_in_calls, "_next_due", nothing_is_due)
+    shop.provider.on_create = _lost_once()
+    await shop.sold()
+    await _calls_to_the_end(shop, bell)
+    assert await shop.value("SELECT status FROM generation_jobs") == "processing"
 
 
 async def test_many_calls_at_once_make_one_set(shop: Shop, bell: _Bell) -> None:

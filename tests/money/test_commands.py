@@ -82,6 +82,7 @@ class Terminal:
             run_torture=begin_torture,
             open_checks=refuse,
             rehearse=refuse,
+            run_twins=refuse,
         )
         return CliRunner().invoke(build_cli(wires), list(words))
 

@@ -44,6 +44,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     add_books(app, wires)
     add_doctor(app, wires)
     add_spend(app, wires)
+    _add_twins(app, wires)
     _add_torture(app, wires)
     _add_leaving(app, wires)
     app.add_typer(_dev(wires), name="dev")
@@ -101,6 +102,28 @@ def _add_serving(app: typer.Typer, wires: Wires) -> None:
                     tier=tier,
                     style=style,
                     photos_folder=folder,
+                )
+            )
+        )
+
+
+def _add_twins(app: typer.Typer, wires: Wires) -> None:
+    @app.command("twin")
+    def twin(
+        seed: Annotated[int, typer.Option(min=0, help="the same seed, the same faults")] = 1,
+        faults: Annotated[
+            float, typer.Option(min=0, max=60, help="percent of requests that go wrong")
+        ] = 0,
+        public_url: Annotated[
+            str, typer.Option(help="how the stand-ins reach your Darkroom")
+        ] = "http://127.0.0.1:8000",
+        env_file: Annotated[Path, typer.Option(help="where the variables go")] = Path("twin.env"),
+    ) -> None:
+        """Stand-ins of kie.ai, QStash, S3 and a bank on loopback, until stopped, to point a Darkroom at."""
+        sys.exit(
+            run(
+                wires.run_twins(
+                    seed=seed, fault_percent=faults, public_url=public_url, file=env_file
                 )
             )
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from darkroom.config import Settings
 from darkroom.edges.terminal import Wires, console, run, settings_or_exit
@@ -71,9 +72,14 @@ async def _examine(check: Check) -> Finding:
 
 
 def _show(part: str, finding: Finding) -> None:
-    console.print(f"{_MARKS[finding.grade]} {part:{_PART_WIDTH}} {escape(finding.text)}")
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(width=_PART_WIDTH)
+    table.add_column()
+    table.add_row(_MARKS[finding.grade], part, escape(finding.text))
     if finding.advice:
-        console.print(f"  {'':{_PART_WIDTH}} [dim]→ {escape(finding.advice)}[/dim]")
+        table.add_row("", "", f"[dim]→ {escape(finding.advice)}[/dim]")
+    console.print(table)
 
 
 def _sum_up(findings: Sequence[Finding]) -> None:

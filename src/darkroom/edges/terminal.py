@@ -69,6 +69,16 @@ class Rehearse(Protocol):
         ...
 
 
+class RunTwins(Protocol):
+    """`rehearsal.begin_twins`."""
+
+    def __call__(
+        self, *, seed: int, fault_percent: float, public_url: str, file: Path
+    ) -> Coroutine[Any, Any, int]:
+        """The exit code."""
+        ...
+
+
 class RunTorture(Protocol):
     """`torture.begin_torture`."""
 
@@ -107,6 +117,7 @@ class Wires:
     run_torture: RunTorture
     open_checks: OpenChecks
     rehearse: Rehearse
+    run_twins: RunTwins
 
 
 def settings_or_exit() -> Settings:

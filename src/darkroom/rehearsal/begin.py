@@ -19,3 +19,12 @@ async def begin_rehearsal(
 
     wish = Rehearsal(seed, orders, fault_percent, tier, style, photos_folder)
     return await run_rehearsal(wish, console)
+
+
+async def begin_twins(*, seed: int, fault_percent: float, public_url: str, file: Path) -> int:
+    """Run the stand-ins until stopped. Returns the exit code."""
+    from darkroom.rehearsal.twins import run_twins  # noqa: PLC0415 - as above
+
+    return await run_twins(
+        seed=seed, fault_percent=fault_percent, public_url=public_url, file=file, console=console
+    )

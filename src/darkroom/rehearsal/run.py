@@ -42,12 +42,20 @@ QUEUE_TIME_SCALE: Final = 5
 DEAD_SHARE: Final = 0.3
 """Of the calls, so many would end with the instance dead, if they lasted so long: most are over before."""
 DEAD_SECONDS: Final = 2
+WORKING_PATHS: Final = ("/api/jobs/process", "/api/cron/poll-kie-tasks")
+DOOMED_SECONDS: Final = 0.3
+"""Tasks are being created by then, and none has been heard of again."""
 POOL_SIZE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What the command line asked for."""
+    """What the command line asked for.
+
+    Attributes:
+        has_queue: QStash takes messages; else every publish is refused.
+        has_cron: the host's clock ticks.
+    """
 
     seed: int
     orders: int
@@ -55,6 +63,8 @@ class Rehearsal:
     tier: str
     style: str
     photos_folder: Path
+    has_queue: bool = True
+    has_cron: bool = True
 
 
 async def run_rehearsal(wish: Rehearsal, console: Console) -> int:
@@ -150,6 +160,8 @@ async def _stage(folder: Path, wish: Rehearsal) -> AsyncGenerator[_Stage]:
         seed=wish.seed,
         killed_share=DEAD_SHARE if fault_rate else 0,
         killed_within_seconds=DEAD_SECONDS,
+        # Whatever the seed draws, the first call that works dies at it.
+        doomed=dict.fromkeys(WORKING_PATHS, DOOMED_SECONDS) if fault_rate else {},
     )
     hosting = Hosting(
         {}, host_habits, folder / "instances.log", application="darkroom.rehearsal.instance:app"
@@ -172,8 +184,11 @@ async def _stage(folder: Path, wish: Rehearsal) -> AsyncGenerator[_Stage]:
                 "DARKROOM_DATABASE_POOL_SIZE": str(POOL_SIZE),
             }
             hosting.environment = {**variables, "DARKROOM_LOG": "json"}
+            if not wish.has_queue:
+                town.queue.habits.messages_daily = 0
             customer = Customer(hosting.base_url, telegram_user_id=1001)
-            clock = hosting_cron(hosting, CRON_SECONDS, secret=town.secrets["cron"], seed=wish.seed)
+            ticks = CRON_SECONDS if wish.has_cron else {}
+            clock = hosting_cron(hosting, ticks, secret=town.secrets["cron"], seed=wish.seed)
             try:
                 async with clock:
                     settings = IsolatedSettings.model_validate(variables)

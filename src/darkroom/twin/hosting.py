@@ -43,6 +43,7 @@ class HostHabits:
         killed_share: the share of calls in whose middle the instance dies.
         killed_within_seconds: such a death comes somewhere in this time.
         freezes: instances stand still while they have no call.
+        doomed: the next call of a path dies after so many seconds, whatever is drawn.
         seed: what the deaths are drawn from.
     """
 
@@ -50,6 +51,7 @@ class HostHabits:
     killed_share: float = 0
     killed_within_seconds: float = 2
     freezes: bool = True
+    doomed: dict[str, float] = field(default_factory=dict[str, float])
     seed: int = 0
 
 
@@ -116,9 +118,10 @@ class Hosting:
         self.counted["calls"] += 1
         lot = random.Random(f"{self.habits.seed}/{self.counted['calls']}")  # noqa: S311 - to be repeated
         dies_after = self.habits.call_seconds
-        is_struck = lot.random() < self.habits.killed_share
+        doom = self.habits.doomed.pop(request.url.path, None)
+        is_struck = doom is not None or lot.random() < self.habits.killed_share
         if is_struck:
-            dies_after = lot.uniform(0, self.habits.killed_within_seconds)
+            dies_after = doom or lot.uniform(0, self.habits.killed_within_seconds)
         instance = await self._wake()
         try:
             async with asyncio.timeout(dies_after):
