@@ -7,6 +7,8 @@ that failed (the database was away) is tried again by the next.
 
 import asyncio
 import logging
+import math
+import time
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -22,6 +24,8 @@ from darkroom.wiring import build_application, bundled_catalog, open_darkroom
 
 log = get_logger("edges")
 
+SHARED_SECONDS: Final = 1.0
+"""Whoever asks later than this finds out anew."""
 RETRY_AFTER_SECONDS: Final = 5
 """A managed database that slept is back within this (Neon: under a second; a failover: a few)."""
 
@@ -38,6 +42,7 @@ class OnDemand:
         self._joining = asyncio.Lock()
         self._parts = AsyncExitStack()
         self._joined: ASGIApp | None = None
+        self._failed_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or go through the host's start and end."""
@@ -59,20 +64,28 @@ class OnDemand:
         await joined(scope, receive, send)
 
     async def _join(self) -> ASGIApp:
+        """The joined application. Raises what kept the database away."""
         async with self._joining:
-            if self._joined is None:
-                async with AsyncExitStack() as parts:
-                    darkroom = await parts.enter_async_context(
-                        open_darkroom(self._settings, self._limits)
-                    )
-                    await prepare(darkroom, bundled_catalog())
-                    application = build_application(darkroom, self._settings, worker=None)
-                    await parts.enter_async_context(
-                        application.router.lifespan_context(application)
-                    )
-                    self._parts = parts.pop_all()
-                self._joined = application
+            if self._joined is not None:
+                return self._joined
+            if time.monotonic() < self._failed_at + SHARED_SECONDS:
+                # Who waited for a start that failed shares its failure: else each would wait for its own.
+                raise DatabaseUnavailableError("the start has just failed")
+            try:
+                self._joined = await self._open()
+            except BaseException:
+                self._failed_at = time.monotonic()
+                raise
             return self._joined
+
+    async def _open(self) -> ASGIApp:
+        async with AsyncExitStack() as parts:
+            darkroom = await parts.enter_async_context(open_darkroom(self._settings, self._limits))
+            await prepare(darkroom, bundled_catalog())
+            application = build_application(darkroom, self._settings, worker=None)
+            await parts.enter_async_context(application.router.lifespan_context(application))
+            self._parts = parts.pop_all()
+        return application
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The host's word is answered at once: waiting here would only make a cold start longer."""

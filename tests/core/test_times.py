@@ -1,8 +1,10 @@
 """Every time the program keeps, held against the others: no two of them may contradict each other."""
 
+from darkroom.adapters import qstash_doorbell
 from darkroom.config import Settings
 from darkroom.core.ledger import CLOCK_SECONDS
 from darkroom.core.lifecycle import STATUSES
+from darkroom.flow import work_in_calls
 from darkroom.flow.reconcile import DAYS, GRACE_SECONDS
 from darkroom.flow.steps import WORK_STEPS
 from darkroom.flow.work_in_calls import ROUND_SECONDS
@@ -44,6 +46,10 @@ async def test_the_times_fit_together(shop: Shop) -> None:
     assert stays["payment", "pending"] > asked_by
     # A cron call that lets its last round finish still ends before the host ends it.
     assert ROUND_SECONDS + SLOWEST_CALL_SECONDS < SERVERLESS_SECONDS
+    assert (
+        ROUND_SECONDS + work_in_calls.GRACE_SECONDS + qstash_doorbell.CALL_SECONDS
+        < SERVERLESS_SECONDS
+    )
     # What is judged as missing was asked about by ourselves before, and is older than two clocks may differ.
     assert limits.payment_ask_cap_seconds < GRACE_SECONDS
     assert CLOCK_SECONDS < GRACE_SECONDS

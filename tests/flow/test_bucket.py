@@ -204,6 +204,7 @@ async def test_what_nobody_needs_goes_after_a_day_and_everything_else_stays(shop
         f"{folder.replace('generated', 'thumbnails')}/6-{HASH}.jpg",
         f"references/{customer.avatar_id}/{selfie}.jpg",
         f"proofs/{HASH}",
+        f"uploads/1/{HASH}",
     )
     strangers = await put(
         shop,

@@ -1,18 +1,21 @@
 """No worker anywhere: calls from outside do the work, and set the bell for the next one."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from darkroom.core.due import next_due_seconds
+from darkroom.core.budget import pause_provider, set_window
+from darkroom.core.due import Way, next_due_seconds
 from darkroom.flow import work_in_calls
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.steps import Step
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.work_in_calls import (
+    HELD_SECONDS,
     LOOK_AHEAD_SECONDS,
     WAIT_SECONDS,
     house_rounds,
@@ -48,8 +51,9 @@ def bell(shop: Shop) -> _Bell:
 
 
 async def _next_due(shop: Shop) -> float | None:
+    ways = [Way("scripted", "scripted", "scripted:", shop.provider.price_credits)]
     async with shop.database.connection() as tx:
-        return await next_due_seconds(tx)
+        return await next_due_seconds(tx, ways)
 
 
 async def test_one_call_makes_a_whole_set_and_rings_for_nothing(shop: Shop, bell: _Bell) -> None:
@@ -201,6 +205,88 @@ async def test_the_next_call_is_never_farther_than_the_clock(shop: Shop, bell: _
     await shop.rows("UPDATE provider_budgets SET paused_until = '-infinity' RETURNING provider")
     await work_rounds(shop.darkroom)
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+async def test_a_spent_day_is_not_knocked_at_every_second(shop: Shop, bell: _Bell) -> None:
+    """A call that finds photos due and may create none called itself all day: the queue's plan was spent."""
+    shop.provider.price_credits = 10
+    await shop.sold()
+    async with shop.database.transaction() as tx:
+        await set_window(tx, "scripted", requests=None, seconds=10, day_credits_max=10)
+    bell.rung.clear()
+    done = await work_in_call(shop.darkroom)
+    assert (done["submit"], await shop.value("SELECT count(*) FROM generated_photos")) == (1, 1)
+    # Until midnight, or as far as anybody looks ahead.
+    assert HELD_SECONDS < bell.rung[0] <= LOOK_AHEAD_SECONDS
+
+
+async def test_a_models_pause_and_a_full_window_are_waited_for(shop: Shop, bell: _Bell) -> None:
+    await shop.sold()
+    async with shop.database.transaction() as tx:
+        await pause_provider(tx, "scripted", seconds=600, reason="505", model=shop.provider.model)
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    assert 590 < bell.rung.pop() <= 600
+    await shop.rows("DELETE FROM provider_budgets RETURNING provider")
+    async with shop.database.transaction() as tx:
+        await set_window(tx, "scripted", requests=3, seconds=60)
+    done = await work_in_call(shop.darkroom)
+    assert done["submit"] == 3
+    assert 50 < bell.rung.pop() <= 60
+    for _ in range(2):
+        await shop.advance(61)
+        await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT status FROM generation_jobs") == "completed"
+
+
+async def test_photos_of_a_provider_that_is_off_set_no_bell(shop: Shop, bell: _Bell) -> None:
+    await shop.sold()
+    shop.darkroom = replace(shop.darkroom, generation={})
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    # The set's own deadline is what is due next.
+    assert all(rung > HELD_SECONDS for rung in bell.rung)
+    shop.audit_at_end = False
+
+
+async def test_what_a_peer_holds_is_not_asked_for_at_once_again(
+    shop: Shop, bell: _Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def held(_darkroom: Darkroom) -> float:
+        return -1
+
+    monkeypatch.setattr(work_in_calls, "_next_due", held)
+    bell.rung.clear()
+    await work_in_call(shop.darkroom)
+    assert bell.rung == [HELD_SECONDS]
+
+
+async def test_a_step_that_hangs_or_breaks_keeps_no_other_from_its_turn(
+    shop: Shop, bell: _Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that hangs took the whole of each call: deadlines and refunds stood still meanwhile."""
+    ran: Counter[str] = Counter()
+
+    async def hang(_darkroom: Darkroom) -> int:
+        ran["hang"] += 1
+        await asyncio.Event().wait()
+        return 0
+
+    async def crash(_darkroom: Darkroom) -> int:
+        ran["crash"] += 1
+        raise KeyError
+
+    async def work(_darkroom: Darkroom) -> int:
+        ran["work"] += 1
+        return 0
+
+    steps = (Step("hang", hang, 1, 1), Step("crash", crash, 1, 1), Step("finish", work, 1, 1))
+    monkeypatch.setattr(work_in_calls, "WORK_STEPS", steps)
+    monkeypatch.setattr(work_in_calls, "GRACE_SECONDS", 0.1)
+    for _ in range(3):
+        await work_in_call(shop.darkroom, seconds=0.1)
+    assert ran == {"hang": 3, "crash": 3, "work": 3}
+    del bell
 
 
 async def test_a_slow_house_step_never_starves_those_behind_it(

@@ -1,17 +1,43 @@
 """When the next row of a working step is due: how long whoever has no worker may look away."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from psycopg.rows import scalar_row
 
+from darkroom.core.budget import DAY_CREDITS
 from darkroom.db.database import Connection
 
-NEXT_DUE: Final = """
+NEXT_DUE: Final = (
+    """
+WITH queued AS (
+    SELECT t.provider, min(t.due_at) AS due_at FROM kie_tasks t
+    WHERE t.status = 'queued' GROUP BY t.provider
+), offered AS (
+    -- Who is not configured offers nothing, however due its photos are.
+    SELECT q.due_at, way.account, way.model_key, way.price
+    FROM queued q JOIN unnest(
+        %(providers)s::TEXT[], %(accounts)s::TEXT[], %(model_keys)s::TEXT[], %(prices)s::NUMERIC[]
+    ) AS way (provider, account, model_key, price) USING (provider)
+)
 SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
-    SELECT greatest(due_at, coalesce(lease_until, due_at)) AS at FROM kie_tasks
+    SELECT greatest(o.due_at, b.paused_until, m.paused_until,
+        -- A full window has a place again when its oldest creation leaves it.
+        (SELECT a.created_at + make_interval(secs => b.window_seconds) FROM task_attempts a
+         WHERE split_part(a.provider, ':', 1) = b.provider AND b.window_requests IS NOT NULL
+           AND a.created_at > (SELECT darkroom_now()) - make_interval(secs => b.window_seconds)
+         ORDER BY a.created_at DESC OFFSET greatest(b.window_requests - 1, 0) LIMIT 1),
+        CASE WHEN b.day_credits_max - ("""
+    + DAY_CREDITS
+    + """) < o.price
+             THEN (date_trunc('day', darkroom_now() AT TIME ZONE 'UTC') + INTERVAL '1 day')
+                  AT TIME ZONE 'UTC' END) AS at
+    FROM offered o
+    LEFT JOIN provider_budgets b ON b.provider = o.account
+    LEFT JOIN provider_budgets m ON m.provider = o.model_key
+    UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM kie_tasks
     WHERE status IN ('unknown', 'pending', 'storing')
-    UNION ALL SELECT greatest(t.due_at, b.paused_until) FROM kie_tasks t
-    LEFT JOIN provider_budgets b ON b.provider = t.provider WHERE t.status = 'queued'
     UNION ALL SELECT lease_until FROM kie_tasks WHERE status = 'submitting'
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM generation_jobs
     WHERE status IN ('pending', 'processing')
@@ -22,12 +48,34 @@ SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
     UNION ALL SELECT lease_until FROM refunds WHERE status = 'sending'
 ) waiting WHERE isfinite(at)
 """
+)
 """A leased row is somebody's until its lease ends. What is pending at a bank is looked for by `sweep`."""
 
 
-async def next_due_seconds(tx: Connection) -> float | None:
-    """Seconds until something is due, 0 or less when it is already; None: nothing is open. Read only."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A configured provider: whose queue and budget it is, which model's pauses hold, what one photo costs."""
+
+    provider: str
+    account: str
+    model_key: str
+    price_credits: float | None
+
+
+async def next_due_seconds(tx: Connection, ways: Sequence[Way]) -> float | None:
+    """Seconds until something can be done, 0 or less when it can already; None: nothing is open. Read only.
+
+    Queued photos can be offered when their provider's pause, window and day allow.
+    """
     async with tx.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(NEXT_DUE)
+        await cursor.execute(
+            NEXT_DUE,
+            {
+                "providers": [way.provider for way in ways],
+                "accounts": [way.account for way in ways],
+                "model_keys": [way.model_key for way in ways],
+                "prices": [way.price_credits for way in ways],
+            },
+        )
         found: float | None = await cursor.fetchone()
         return found

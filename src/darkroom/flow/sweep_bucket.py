@@ -20,7 +20,9 @@ at this moment: it gets a row that is being erased, behind its customer's lock. 
 there under the same lock, finds its key taken, and puts its bytes elsewhere (`add_selfie`); the eraser
 deletes, as always.
 
-**`proofs/`** hold what `ObjectStore.prove` could not remove.
+**`uploads/`** hold raw files on their way in: a day after it was put, an object's address has been dead for
+hours, and its own remover has been by (`upload_directly`); what is still there came by a put that took longer
+than that one waits. **`proofs/`** hold what `ObjectStore.prove` could not remove.
 """
 
 import re
@@ -48,7 +50,7 @@ from darkroom.ports.storage import StorageUnavailableError, StoredObject
 
 log = get_logger("flow")
 
-FOLDERS: Final = ("generated", "thumbnails", "references", "proofs")
+FOLDERS: Final = ("generated", "thumbnails", "references", "uploads", "proofs")
 """The walk's way. Nothing is ever removed outside of these."""
 HOLD_SECONDS: Final = 3600
 """A round deletes a page of objects at most: 500 at 2 s each, which is slow, are 1000 s."""
@@ -66,7 +68,7 @@ class _Page:
 
     of_tasks: list[TaskObject] = field(default_factory=list[TaskObject])
     selfies: dict[str, SelfieObject] = field(default_factory=dict[str, SelfieObject])
-    proofs: list[StoredObject] = field(default_factory=list[StoredObject])
+    passing: list[StoredObject] = field(default_factory=list[StoredObject])
 
     def add(self, objects: Sequence[StoredObject]) -> None:
         for one in objects:
@@ -85,8 +87,8 @@ class _Page:
                     sha256=selfie[2],
                     generation=int(selfie[3] or 0),
                 )
-            elif one.key.startswith("proofs/"):
-                self.proofs.append(one)
+            elif one.key.startswith(("uploads/", "proofs/")):
+                self.passing.append(one)
 
 
 async def sweep_bucket(darkroom: Darkroom) -> int:
@@ -137,7 +139,7 @@ async def _sweep(darkroom: Darkroom, page: _Page) -> int:
         keys = await list_unneeded_of_tasks(tx, page.of_tasks, old_seconds=old_seconds)
         loose = await list_loose_selfies(tx, list(page.selfies.values()), old_seconds=old_seconds)
         keys += await list_old(
-            tx, [(one.key, one.modified_at) for one in page.proofs], old_seconds=old_seconds
+            tx, [(one.key, one.modified_at) for one in page.passing], old_seconds=old_seconds
         )
     keys += [selfie.key for selfie in loose if selfie.is_nobodys]
     for key in keys:
