@@ -357,7 +357,7 @@ async def test_a_late_photo_is_kept_and_shown_nowhere(shop: Shop) -> None:
     await submit_due_tasks(shop.darkroom)
     await poll_due_tasks(shop.darkroom)
     async with shop.database.connection() as tx:
-        late, *_ = await claim_storing(tx, limit=20, lease_seconds=10)
+        late, *_ = await claim_storing(tx, limit=20, lease_seconds=10, dying_seconds=0)
         await tx.execute(
             "UPDATE generation_jobs SET deadline_at = darkroom_now(), due_at = darkroom_now()"
         )

@@ -178,6 +178,56 @@ async def test_a_store_that_does_not_answer_is_no_finding(
     assert report.never_checked == 7
 
 
+def _withhold(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, key: str, *, answers: int | None = None
+) -> None:
+    """The store answers 500 for one object, and for everything after so many answers."""
+    real, given = shop.darkroom.store.get, 0
+
+    async def get(asked: str, *, most_bytes: int) -> bytes:
+        nonlocal given
+        if asked == key or given == answers:
+            raise StorageUnavailableError("get: 500")
+        given += 1
+        return await real(asked, most_bytes=most_bytes)
+
+    monkeypatch.setattr(shop.darkroom.store, "get", get)
+
+
+async def test_one_object_that_is_never_given_out_is_a_finding_and_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came first in each round; a look at all photos broke off at it."""
+    shop.darkroom = replace(shop.darkroom, limits=Limits(batch=3))
+    await sold_and_delivered(shop)
+    keys = await photo_keys(shop)
+    with monkeypatch.context() as away:
+        _withhold(shop, away, keys[0])
+        await shop.rows("UPDATE generated_photos SET bytes_checked_at = NULL RETURNING id")
+        report = await audit_bucket(shop.darkroom, limit=6)
+        assert (report.checked, report.failure, report.never_checked) == (6, None, 1)
+        await shop.advance(61)
+        await check_bucket(shop.darkroom)
+        report = await audit_bucket(shop.darkroom, limit=None)
+        assert (report.checked, report.failure, report.clean) == (7, None, False)
+        assert [(row["object_key"], row["finding"]) for row in report.rows] == [
+            (keys[0], "unreadable")
+        ]
+        assert BUCKET_FINDINGS._value.get() == 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    assert (await audit_bucket(shop.darkroom, limit=None)).clean
+
+
+async def test_a_store_that_goes_away_in_the_middle_of_a_batch_is_no_finding(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sold_and_delivered(shop)
+    await shop.rows("UPDATE generated_photos SET bytes_checked_at = NULL RETURNING id")
+    _withhold(shop, monkeypatch, "none", answers=3)
+    report = await audit_bucket(shop.darkroom, limit=None)
+    assert (report.checked, report.findings, report.failure) == (3, 0, "get: 500")
+    assert report.never_checked == 4
+
+
 async def test_a_photo_that_is_being_erased_is_not_looked_at(shop: Shop, tmp_path: Path) -> None:
     await sold_and_delivered(shop)
     first = (await photo_keys(shop))[0]

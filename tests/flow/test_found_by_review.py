@@ -1,10 +1,12 @@
 """Defects a review found, each as the scenario it described; every one of these failed before its mend."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -13,9 +15,10 @@ import pytest
 from darkroom.config import IsolatedSettings
 from darkroom.core import tasks as core_tasks
 from darkroom.core.lapsed import list_due_unknown
+from darkroom.core.leases import Renewal
 from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
-from darkroom.flow import submit_tasks
+from darkroom.flow import leases, submit_tasks
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.leases import LeaseKeeper, LeaseLostError
 from darkroom.flow.order_photos import OrderRequest, order_photos
@@ -226,6 +229,33 @@ async def test_work_is_cancelled_in_time_whatever_the_renewal_does(
     keeper = LeaseKeeper(shop.database, lease_seconds=0.4, renew_seconds=0.1)
     with pytest.raises(LeaseLostError):
         async with asyncio.timeout(5), keeper.holding(("task", 1, 1)):
+            await asyncio.Event().wait()
+    await keeper.close()
+
+
+async def test_a_lease_taken_while_the_last_ones_renewal_still_runs_is_kept(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop was ending and not done: nobody renewed such a lease, and nobody cancelled its work."""
+    real, begun, answered = leases.renew_leases, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **more: Any) -> Renewal:  # noqa: ANN401
+        begun.set()
+        while not answered.is_set():
+            # As a driver that takes its time to cancel a statement.
+            with contextlib.suppress(asyncio.CancelledError):
+                await answered.wait()
+        return await real(*args, **more)
+
+    monkeypatch.setattr(leases, "renew_leases", slow)
+    keeper = LeaseKeeper(shop.database, lease_seconds=60, renew_seconds=0.05)
+    async with keeper.holding(("task", 1, 1)):
+        await begun.wait()
+    await asyncio.sleep(0.15)  # the loop looks each 0.05 s, and finds nothing held
+    asyncio.get_running_loop().call_later(0.05, answered.set)
+    # No such row: the first renewal says so.
+    with pytest.raises(LeaseLostError):
+        async with asyncio.timeout(5), keeper.holding(("task", 2, 1)):
             await asyncio.Event().wait()
     await keeper.close()
 

@@ -38,7 +38,7 @@ async def _waiting_results(shop: Shop, *, lives_seconds: float) -> None:
     await poll_due_tasks(shop.darkroom)
 
 
-async def test_those_that_die_soonest_are_fetched_first(shop: Shop) -> None:
+async def test_those_that_die_soon_are_fetched_first_and_the_rest_by_turn(shop: Shop) -> None:
     await _waiting_results(shop, lives_seconds=86_400)
     await shop.advance(600)
     await _waiting_results(shop, lives_seconds=3600)
@@ -47,12 +47,41 @@ async def test_those_that_die_soonest_are_fetched_first(shop: Shop) -> None:
         "RETURNING id"
     )
     async with shop.database.connection() as tx:
-        first = await claim_storing(tx, limit=7, lease_seconds=10)
-        rest = await claim_storing(tx, limit=6, lease_seconds=10)
-        last = await claim_storing(tx, limit=6, lease_seconds=10)
+        most = {"lease_seconds": 10, "dying_seconds": 21_600}
+        first = await claim_storing(tx, limit=5, **most)
+        both = await claim_storing(tx, limit=3, **most)
+        rest = await claim_storing(tx, limit=20, **most)
     assert max(task.result_left_seconds or 0 for task in first) < 3700
+    left = [task.result_left_seconds for task in both]
+    assert left[0] is None, "one that does not die is not last for ever: it has been due longest"
+    assert len([one for one in left if one is not None and one < 3700]) == 2
+    assert len(rest) == 6
     assert all((task.result_left_seconds or 0) > 80_000 for task in rest)
-    assert [task.result_left_seconds for task in last] == [None]
+    await shop.drain()
+
+
+async def test_results_that_fail_do_not_keep_newer_ones_from_being_fetched(shop: Shop) -> None:
+    """Older ones die sooner, and were claimed first each time their pause was over."""
+    broken = True
+    for _ in range(6):
+        await _waiting_results(shop, lives_seconds=80_000)
+    older = {row["id"] for row in await shop.rows("SELECT id FROM kie_tasks")}
+    assert len(older) > 2 * shop.darkroom.limits.batch
+    await shop.advance(30)
+    await _waiting_results(shop, lives_seconds=86_400)
+
+    async def fetch(request: GenerationRequest) -> bytes | None:
+        if broken and request.task_id in older:
+            raise ProviderUnavailableError("503")
+        return None
+
+    shop.provider.on_fetch = fetch
+    for _ in range(4):
+        await collect_due_photos(shop.darkroom)
+        await shop.advance(61)  # every pause is over
+    newer = await shop.rows("SELECT status FROM kie_tasks WHERE NOT id = ANY(%s)", list(older))
+    assert {row["status"] for row in newer} == {"completed"}
+    broken = False
     await shop.drain()
 
 

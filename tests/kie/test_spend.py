@@ -22,7 +22,7 @@ from darkroom.flow.read_balances import (
 )
 from darkroom.flow.receive import receive_queue_message
 from darkroom.flow.submit_tasks import submit_due_tasks
-from darkroom.ports.generation import GenerationRequest, NoAnswer
+from darkroom.ports.generation import GenerationRequest, NoAnswer, ProviderUnavailableError
 from darkroom.twin.kie_faults import Fault, Kind
 from tests.kie.conftest import KieShop, events
 from tests.shop import Shop
@@ -203,6 +203,48 @@ async def test_a_cost_that_stays_unknown_is_asked_for_each_hour_of_a_day_only(
     assert await shop.value("SELECT credits FROM task_attempts WHERE id = 1") == 5, (
         "the first stands"
     )
+
+
+async def _eight_unread_costs(shop: Shop, monkeypatch: pytest.MonkeyPatch, *, broken: int) -> int:
+    """How many of eight one round reads, when the records of the first `broken` are never given out."""
+    await shop.sold()
+    await shop.sold()
+    await shop.drain()
+    await shop.rows(
+        "UPDATE task_attempts SET expected_credits = 1, credits = NULL WHERE id <= 8 RETURNING id"
+    )
+    rows = await shop.rows(
+        "SELECT provider_task_id FROM task_attempts WHERE id <= %s ORDER BY id", broken
+    )
+    unreadable = {row["provider_task_id"] for row in rows}
+    real = shop.provider.read_cost
+
+    async def read_cost(provider_task_id: str) -> float | None:
+        if provider_task_id in unreadable:
+            raise ProviderUnavailableError("500")
+        return await real(provider_task_id)
+
+    monkeypatch.setattr(shop.provider, "read_cost", read_cost)
+    await shop.advance(shop.darkroom.limits.pending_give_up_seconds + 1)
+    return await read_costs(shop.darkroom)
+
+
+async def test_one_cost_that_cannot_be_read_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for first in each round, and ended it."""
+    assert await _eight_unread_costs(shop, monkeypatch, broken=1) == 7
+    assert await shop.value("SELECT count(*) FROM task_attempts WHERE credits IS NULL") == 1
+    assert await read_costs(shop.darkroom) == 0, "asked again an hour later"
+
+
+async def test_an_account_that_is_away_is_asked_three_times_a_round(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _eight_unread_costs(shop, monkeypatch, broken=4) == 0
+    asked = "SELECT count(*) FROM task_attempts WHERE cost_asked_at IS NOT NULL"
+    assert await shop.value(asked) == 3
+    assert await read_costs(shop.darkroom) == 4, "the next round goes on behind them"
 
 
 async def test_the_command_shows_it_at_eighty_columns_and_as_json(

@@ -471,7 +471,7 @@ async def _storing(stage: Stage, count: int) -> list[Case]:
 async def _fetching(stage: Stage, count: int) -> list[Case]:
     cases = await _storing(stage, count)
     async with stage.shop.database.connection() as tx:
-        await claim_storing(tx, limit=10 * count, lease_seconds=HELD_SECONDS)
+        await claim_storing(tx, limit=10 * count, lease_seconds=HELD_SECONDS, dying_seconds=0)
     return cases
 
 

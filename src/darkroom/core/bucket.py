@@ -14,7 +14,7 @@ from darkroom.core.dead_letters import REPLAYABLE
 from darkroom.db.database import Connection
 
 WalkName = Literal["check", "sweep"]
-Finding = Literal["missing", "other_size", "other_bytes", "not_a_picture"]
+Finding = Literal["missing", "other_size", "other_bytes", "not_a_picture", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)

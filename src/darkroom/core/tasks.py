@@ -81,42 +81,69 @@ SELECT """
 )
 
 
-def _claim_leased(status: LiteralString, order: LiteralString) -> LiteralString:
+def _leasable(
+    status: LiteralString, *, order: LiteralString, limit: LiteralString, more: LiteralString = ""
+) -> LiteralString:
     # The status is written into the text, not bound: a generic plan can then use the partial index.
     return (
-        """
-WITH due AS (
+        """(
     SELECT id FROM kie_tasks
     WHERE status = '"""
         + status
         + """' AND due_at <= (SELECT darkroom_now())
-      AND (lease_until IS NULL OR lease_until <= (SELECT darkroom_now()))
-    ORDER BY """
+      AND (lease_until IS NULL OR lease_until <= (SELECT darkroom_now()))"""
+        + more
+        + " ORDER BY "
         + order
-        + """ LIMIT %(limit)s
+        + " LIMIT "
+        + limit
+        + """
     FOR NO KEY UPDATE SKIP LOCKED
-), t AS (
+)"""
+    )
+
+
+_LEASED: Final = (
+    """, t AS (
     UPDATE kie_tasks t
     SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s)
     FROM due WHERE t.id = due.id
     RETURNING t.*
 )
 SELECT """
-        + _CLAIM_COLUMNS
-        + " FROM t JOIN task_attempts a ON a.id = t.attempt_id ORDER BY t.id"
+    + _CLAIM_COLUMNS
+    + " FROM t JOIN task_attempts a ON a.id = t.attempt_id ORDER BY t.id"
+)
+_DEATH_NEAR: Final = "(SELECT darkroom_now() + make_interval(secs => %(dying)s))"
+
+CLAIM_PENDING: Final = (
+    "WITH due AS " + _leasable("pending", order="due_at, id", limit="%(limit)s") + _LEASED
+)
+CLAIM_STORING: Final = (
+    "WITH dying AS "
+    + _leasable(
+        "storing",
+        more=" AND result_dies_at <= " + _DEATH_NEAR,
+        order="result_dies_at, due_at, id",
+        limit="%(limit)s",
     )
+    + ", others AS "
+    + _leasable(
+        "storing",
+        more=" AND (result_dies_at IS NULL OR result_dies_at > " + _DEATH_NEAR + ")",
+        order="due_at, id",
+        limit="(%(limit)s - (SELECT count(*) FROM dying))",
+    )
+    + ", due AS (SELECT id FROM dying UNION ALL SELECT id FROM others)"
+    + _LEASED
+)
+"""First those whose link dies soon, the soonest first; the rest by turn, so that what fails waits behind what
+was not tried yet. Each of the two straight from its index."""
 
 
-CLAIM_PENDING: Final = _claim_leased("pending", "due_at, id")
-CLAIM_STORING: Final = _claim_leased("storing", "result_dies_at, due_at, id")
-"""Those whose link dies soonest first, straight from the index; without a known death, last."""
-
-
-async def _claim(
-    tx: Connection, query: LiteralString, *, limit: int, lease_seconds: float
-) -> list[TaskClaim]:
+async def _claim(tx: Connection, query: LiteralString, bounds: dict[str, float]) -> list[TaskClaim]:
     async with tx.cursor(row_factory=class_row(TaskClaim)) as cursor:
-        await cursor.execute(query, {"limit": limit, "lease": lease_seconds})
+        await cursor.execute(query, bounds)
         return await cursor.fetchall()
 
 
@@ -150,12 +177,18 @@ async def claim_queued(
 
 async def claim_pending(tx: Connection, *, limit: int, lease_seconds: float) -> list[TaskClaim]:
     """Lease due tasks that a provider has. A crash leaves them due when the lease ends."""
-    return await _claim(tx, CLAIM_PENDING, limit=limit, lease_seconds=lease_seconds)
+    return await _claim(tx, CLAIM_PENDING, {"limit": limit, "lease": lease_seconds})
 
 
-async def claim_storing(tx: Connection, *, limit: int, lease_seconds: float) -> list[TaskClaim]:
-    """Lease due tasks whose picture waits at the provider. A crash leaves them due when the lease ends."""
-    return await _claim(tx, CLAIM_STORING, limit=limit, lease_seconds=lease_seconds)
+async def claim_storing(
+    tx: Connection, *, limit: int, lease_seconds: float, dying_seconds: float
+) -> list[TaskClaim]:
+    """Lease due tasks whose picture waits at the provider. A crash leaves them due when the lease ends.
+
+    Those whose link dies within `dying_seconds` come first, then whichever has been due longest.
+    """
+    bounds = {"limit": limit, "lease": lease_seconds, "dying": dying_seconds}
+    return await _claim(tx, CLAIM_STORING, bounds)
 
 
 async def move_to_pending(

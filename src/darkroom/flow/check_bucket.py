@@ -35,12 +35,12 @@ log = get_logger("flow")
 
 BUCKET_FINDINGS: Final = Gauge(
     "darkroom_bucket_findings",
-    "Photos whose stored bytes were missing or other when they were last looked at.",
+    "Photos whose stored bytes were missing, other or not given out when they were last looked at.",
 )
 READS_AT_ONCE: Final = 4
 """Each holds its object, 50 MB at most, and what that decodes to, 150 MB: 800 MB at the worst, 40 as a rule."""
 HOLD_SECONDS: Final = 600
-"""A round reads 20 photos, four at once, each in 30 s at most: 150 s; four times that."""
+"""A round reads 20 photos, four at once, each in 30 s at most, and 20 once more: 300 s; twice that."""
 ROWS_MAX: Final = 200
 """Findings shown: a page that a person still reads."""
 
@@ -77,7 +77,7 @@ class BucketReport:
 
     @property
     def clean(self) -> bool:
-        """Whether it was read to its end, and no photo is known to be missing or other."""
+        """Whether it was read to its end, and no photo is known to be missing, other or unreadable."""
         return self.failure is None and self.findings == 0
 
 
@@ -89,8 +89,9 @@ async def check_bucket(darkroom: Darkroom) -> int:
     """One bounded round of the rolling check, one at a time for all processes. Returns how many it looked at.
 
     Those that were looked at longest ago come first, so that every photo is seen again and again. A crash
-    leaves some of them not noted: the next round, after HOLD_SECONDS, has them first. A store that does not
-    answer is no finding. Safe at any time, by anyone.
+    leaves some of them not noted: the next round, after HOLD_SECONDS, has them first. A store that answers
+    nothing is no finding; a photo that it does not give out, while it gives out others, is. Safe at any
+    time, by anyone.
     """
     async with darkroom.database.connection() as tx:
         walk = await take_walk(tx, "check", hold_seconds=HOLD_SECONDS)
@@ -148,18 +149,9 @@ async def _check_batch(
         photos = await list_photos_to_check(tx, before=before, limit=limit)
     if not photos:
         return 0, None
-    at_once = asyncio.Semaphore(READS_AT_ONCE)
-
-    async def look(photo: PhotoBytes) -> tuple[int, Finding | None] | StorageUnavailableError:
-        async with at_once:
-            try:
-                return photo.id, await _look(darkroom, photo)
-            except StorageUnavailableError as error:
-                return error
-
-    seen = await asyncio.gather(*(look(photo) for photo in photos))
-    noted = dict(one for one in seen if isinstance(one, tuple))
-    unanswered = [one for one in seen if isinstance(one, StorageUnavailableError)]
+    noted, failure = await _look_at_all(darkroom, photos)
+    if noted and failure is not None:
+        noted, failure = await _look_again(darkroom, photos, noted, failure)
     await checkpoint("bucket.looked_at")
     if noted:
         async with darkroom.database.connection() as tx:
@@ -173,7 +165,46 @@ async def _check_batch(
                 object_key=photo.object_key,
                 finding=finding,
             )
-    return len(noted), str(unanswered[0]) if unanswered else None
+    return len(noted), failure
+
+
+async def _look_at_all(
+    darkroom: Darkroom, photos: Sequence[PhotoBytes]
+) -> tuple[dict[int, Finding | None], str | None]:
+    """What those that the store answered about are, and why there are others."""
+    at_once = asyncio.Semaphore(READS_AT_ONCE)
+    noted: dict[int, Finding | None] = {}
+    failures: list[str] = []
+
+    async def look(photo: PhotoBytes) -> None:
+        async with at_once:
+            try:
+                noted[photo.id] = await _look(darkroom, photo)
+            except StorageUnavailableError as error:
+                failures.append(str(error))
+
+    await asyncio.gather(*(look(photo) for photo in photos))
+    return noted, failures[0] if failures else None
+
+
+async def _look_again(
+    darkroom: Darkroom,
+    photos: Sequence[PhotoBytes],
+    noted: dict[int, Finding | None],
+    failure: str,
+) -> tuple[dict[int, Finding | None], str | None]:
+    """Some were answered and some were not: is it these objects, or did the store go away in between?
+
+    They are looked at once more together with one that was answered. When that one is answered again, those
+    that are not are `unreadable`.
+    """
+    witness = next(photo for photo in photos if photo.id in noted)
+    rest = [photo for photo in photos if photo.id not in noted]
+    again, _ = await _look_at_all(darkroom, [*rest, witness])
+    noted = noted | again
+    if witness.id not in again:
+        return noted, failure
+    return {photo.id: noted.get(photo.id, "unreadable") for photo in photos}, None
 
 
 async def _look(darkroom: Darkroom, photo: PhotoBytes) -> Finding | None:

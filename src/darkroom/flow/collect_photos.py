@@ -58,7 +58,12 @@ async def collect_due_photos(darkroom: Darkroom) -> int:
     """
     limits = darkroom.limits
     async with darkroom.database.connection() as tx:
-        tasks = await claim_storing(tx, limit=limits.batch, lease_seconds=limits.lease_seconds)
+        tasks = await claim_storing(
+            tx,
+            limit=limits.batch,
+            lease_seconds=limits.lease_seconds,
+            dying_seconds=limits.links_alarm_seconds,
+        )
     if not tasks:
         return 0
     await checkpoint("collect.claimed")

@@ -69,11 +69,12 @@ class LeaseKeeper:
         next_renewal = time.monotonic() + self._renew_seconds
         renewing: asyncio.Task[None] | None = None
         try:
-            while self._held:
+            # A renewal under way is waited for here: until it ends somebody may come, who counts on this loop.
+            while self._held or (renewing is not None and not renewing.done()):
                 await asyncio.sleep(min(self._renew_seconds, WATCH_SECONDS))
                 self._cancel_overdue()
                 idle = renewing is None or renewing.done()
-                if idle and time.monotonic() >= next_renewal:
+                if self._held and idle and time.monotonic() >= next_renewal:
                     next_renewal = time.monotonic() + self._renew_seconds
                     # Beside the watch: a database that hangs must not hold up the cancelling.
                     renewing = asyncio.create_task(self.renew(), name="lease-renewal")

@@ -1,5 +1,6 @@
 """What the providers took: balances held against the ledger, and costs that nobody had read asked for once."""
 
+from collections import Counter
 from typing import Final
 
 from prometheus_client import Gauge
@@ -31,6 +32,8 @@ UNEXPLAINED: Final = Gauge(
 )
 READINGS_DAYS: Final = 90
 """A quarter's bill can still be held against them; 144 rows a day."""
+MISSES_IN_A_ROW: Final = 3
+"""One task's record may be broken there; three in a row mean that the provider is away."""
 
 
 def _meters(darkroom: Darkroom) -> dict[str, CreditMeter]:
@@ -96,7 +99,9 @@ def _alarm(meter: CreditMeter, left: float, reading: Reading | None) -> None:
 async def read_costs(darkroom: Darkroom) -> int:
     """One bounded round: end attempts that nobody waits for, and ask what those took whose cost is not known.
 
-    Returns how many rows it touched. Asking is harmless; a crash leaves a cost to be asked for again.
+    Returns how many attempts it ended or got an answer about. Asking is harmless; a crash leaves a cost to be
+    asked for again. One that cannot be read counts as asked for: it comes after all others from then on. An
+    account that gives no answer three times in a row is left alone for this round.
     """
     limits = darkroom.limits
     meters = _meters(darkroom)
@@ -108,16 +113,23 @@ async def read_costs(darkroom: Darkroom) -> int:
             settled_seconds=limits.pending_give_up_seconds,
             limit=limits.batch,
         )
+    answered, misses = 0, Counter[str]()
     for attempt in unread:
+        if misses[attempt.account] >= MISSES_IN_A_ROW:
+            continue
         await checkpoint("costs.before_call")
+        cost: float | None = None
         try:
             cost = await meters[attempt.account].read_cost(attempt.provider_task_id)
         except ProviderUnavailableError as error:
             log.warning("cost not read", attempt_id=attempt.attempt_id, error=str(error))
-            return closed
+            misses[attempt.account] += 1
+        else:
+            answered += 1
+            misses[attempt.account] = 0
         async with darkroom.database.connection() as tx:
             await record_cost(tx, attempt.attempt_id, cost)
-    return closed + len(unread)
+    return closed + answered
 
 
 async def read_ledger(darkroom: Darkroom, *, days: int) -> list[SpendLine]:
