@@ -97,7 +97,8 @@ class Settings:
     def of(cls, places: Surroundings, *, life: str) -> Self:
         """What a process has to know of its surroundings."""
         known: dict[str, Any] = asdict(places) | {"folder": str(places.folder), "life": life}
-        del known["calm_dsn"]
+        # What it never sees, and what it does not know how to use.
+        del known["calm_dsn"], known["rented"]
         return cls(**known)
 
 

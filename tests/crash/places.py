@@ -91,7 +91,8 @@ SITES: Final = _sites()
 UNSPOKEN: Final = {
     "qstash.schedules": "a person's command, and setting it twice is setting it once",
     "download.fetch": "kie.ai's own; here a scripted provider stands between the same two checkpoints",
-    "storage.describe": "a question that changes nothing, asked by no flow of the story",
+    "public.healthz": "the doctor's question, which changes nothing",
+    "qstash.keys": "the doctor's question, which changes nothing",
 }
 """Calls that no flow makes in the story, and why."""
 

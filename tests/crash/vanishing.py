@@ -27,8 +27,8 @@ from tests.scripted import ScriptedBank, ScriptedProvider
 from tests.shop import Shop, open_shop
 
 T = TypeVar("T")
-TERMINATE_SECONDS: Final = 5
-"""A backend ends at its next look for interrupts."""
+TERMINATE_SECONDS: Final = 20
+"""A backend ends at its next look for interrupts: milliseconds, or seconds on a machine that is busy."""
 CONNECTED: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
 STEP_SECONDS: Final = 60
 """A step of a story that takes longer hangs."""
