@@ -2,48 +2,33 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1"})
-LINK_SECRET_MIN: Final = 32
-"""`openssl rand -hex 16`: 128 bits, which nobody guesses from any number of links."""
+from darkroom.settings_rules import (
+    LINK_SECRET_MIN,
+    LOOPBACK_HOSTS,
+    Address,
+    AddressWithPath,
+    Amount,
+    KieModel,
+    OwnAddress,
+    Secret,
+    Text,
+    Word,
+    is_loopback,
+    is_remote_database,
+    refuse_odd_endpoint,
+    refuse_odd_fallback,
+    strip,
+    strip_only,
+)
 
 
 class SettingsError(Exception):
     """The environment cannot be started with. The text is one clear line for the operator."""
-
-
-def _strip_only(value: object) -> object:
-    """For settings with a default: an empty one stays a mistake that is named."""
-    return value.strip() if isinstance(value, str) else value
-
-
-def _strip(value: object) -> object:
-    """Environment values come with stray newlines; an empty one is an unset one."""
-    if isinstance(value, str):
-        return value.strip() or None
-    return value
-
-
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in LOOPBACK_HOSTS
-
-
-Text = Annotated[str | None, BeforeValidator(_strip)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_strip)]
-Word = Annotated[str, BeforeValidator(_strip_only), Field(min_length=1)]
-Amount = Annotated[float | None, BeforeValidator(_strip)]
-GENERATION_NAMES: Final = "studio, kie, kie:MODEL"
 
 
 class Settings(BaseSettings):
@@ -51,12 +36,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="", extra="ignore", frozen=True)
 
-    mode: Annotated[Literal["production", "demo"], BeforeValidator(_strip)] = Field(
+    mode: Annotated[Literal["production", "demo"], BeforeValidator(strip)] = Field(
         "production",
         alias="DARKROOM_MODE",
         description="`demo` trusts a bare telegramUserId on loopback",
     )
-    data_dir: Annotated[Path, BeforeValidator(_strip_only)] = Field(
+    data_dir: Annotated[Path, BeforeValidator(strip_only)] = Field(
         Path(".darkroom"),
         alias="DARKROOM_DATA_DIR",
         description="the embedded database and local photos",
@@ -70,7 +55,7 @@ class Settings(BaseSettings):
         "127.0.0.1", alias="DARKROOM_HOST", description="address the server listens on"
     )
     port: int = Field(8000, alias="DARKROOM_PORT", ge=0, le=65535, description="port it listens on")
-    public_url: Text = Field(
+    public_url: OwnAddress = Field(
         None,
         alias="DARKROOM_PUBLIC_URL",
         description="how the outside reaches us; needed by real providers",
@@ -98,7 +83,7 @@ class Settings(BaseSettings):
     s3_endpoint: Text = Field(
         None, alias="S3_ENDPOINT", description="the object store's address; unset is Amazon's own"
     )
-    s3_region: Annotated[str, BeforeValidator(lambda value: _strip(value) or "auto")] = Field(
+    s3_region: Annotated[str, BeforeValidator(lambda value: strip(value) or "auto")] = Field(
         "auto", alias="S3_REGION", description="the bucket's region; R2 has only `auto`"
     )
     s3_access_key_id: Text = Field(
@@ -107,7 +92,7 @@ class Settings(BaseSettings):
     s3_secret_access_key: Secret = Field(
         None, alias="S3_SECRET_ACCESS_KEY", description="the key's secret"
     )
-    generation_provider: Annotated[Literal["studio", "kie"], BeforeValidator(_strip)] = Field(
+    generation_provider: Annotated[Literal["studio", "kie"], BeforeValidator(strip)] = Field(
         "studio",
         alias="DARKROOM_GENERATION_PROVIDER",
         description="who makes the photos of new sets",
@@ -123,7 +108,7 @@ class Settings(BaseSettings):
         description="CPU processes that open customers' files",
     )
     kie_api_key: Secret = Field(None, alias="KIE_API_KEY", description="turns kie.ai on")
-    kie_base_url: Word = Field(
+    kie_base_url: Address = Field(
         "https://api.kie.ai", alias="KIE_BASE_URL", description="kie.ai's address"
     )
     kie_window_requests: int = Field(
@@ -135,7 +120,7 @@ class Settings(BaseSettings):
         gt=0,
         description="the window, with a little for the road",
     )
-    kie_model: Word = Field("nano-banana-pro", alias="KIE_MODEL", description="kie.ai's model")
+    kie_model: KieModel = Field("nano-banana-pro", alias="KIE_MODEL", description="kie.ai's model")
     kie_price_credits: float = Field(
         18,
         alias="KIE_PRICE_CREDITS",
@@ -184,7 +169,7 @@ class Settings(BaseSettings):
         alias="DARKROOM_SANDBOX_SECRET",
         description="shared secret with the sandbox bank; turns it on (`demo` makes one)",
     )
-    sandbox_url: Text = Field(
+    sandbox_url: AddressWithPath = Field(
         None,
         alias="DARKROOM_SANDBOX_URL",
         description="the sandbox bank; unset is this server itself",
@@ -202,7 +187,7 @@ class Settings(BaseSettings):
         alias="QSTASH_TOKEN",
         description="turns publishing on: QStash calls us when work is due",
     )
-    qstash_url: Annotated[str, BeforeValidator(_strip)] = Field(
+    qstash_url: Address = Field(
         "https://qstash.upstash.io",
         alias="QSTASH_URL",
         description="QStash's address in the token's region",
@@ -251,7 +236,7 @@ class Settings(BaseSettings):
         le=3650,
         description="after so many days a selfie is deleted, and its customer told",
     )
-    log_shape: Annotated[Literal["auto", "json", "console"], BeforeValidator(_strip)] = Field(
+    log_shape: Annotated[Literal["auto", "json", "console"], BeforeValidator(strip)] = Field(
         "auto", alias="DARKROOM_LOG", description="how log lines look"
     )
 
@@ -321,39 +306,25 @@ class Settings(BaseSettings):
             raise ValueError(
                 "the object store is half configured: S3_ENDPOINT is not set (Amazon's own: set S3_REGION)"
             )
-        self._refuse_odd_endpoint()
+        refuse_odd_endpoint(self.s3_endpoint, is_demo=self.mode == "demo")
         return self
-
-    def _refuse_odd_endpoint(self) -> None:
-        parts = urlsplit(self.s3_endpoint or "https://amazon")
-        is_near = parts.hostname in LOOPBACK_HOSTS
-        if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError(
-                "S3_ENDPOINT is a scheme and a host alone: the bucket is not part of it"
-            )
-        if not parts.hostname or parts.scheme not in ({"http", "https"} if is_near else {"https"}):
-            raise ValueError("S3_ENDPOINT must begin with https:// (http:// on loopback only)")
-        if self.mode == "demo" and not is_near:
-            raise ValueError(
-                "demo mode refuses a real object store: S3_ENDPOINT is not on loopback"
-            )
 
     @model_validator(mode="after")
     def _refuse_odd_fallback(self) -> "Settings":
-        names = self.fallback_names
-        for name in names:
-            account, colon, model = name.partition(":")
-            if account not in ("studio", "kie") or (colon and (account != "kie" or not model)):
-                raise ValueError(
-                    f"DARKROOM_GENERATION_FALLBACK names something else than {GENERATION_NAMES}"
-                )
-            if account == "kie" and self.kie_api_key is None:
-                raise ValueError("the fallback is half configured: KIE_API_KEY is not set")
-            if model == self.kie_model:
-                raise ValueError("DARKROOM_GENERATION_FALLBACK names KIE_MODEL: say `kie`")
-        if len({self.generation_provider, *names}) != len(names) + 1:
+        refuse_odd_fallback(
+            self.fallback_names,
+            first=self.generation_provider,
+            kie_model=self.kie_model,
+            has_kie=self.kie_api_key is not None,
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_a_day_without_a_photo(self) -> "Settings":
+        most = self.kie_daily_credits_max
+        if most is not None and most < self.kie_price_credits:
             raise ValueError(
-                "DARKROOM_GENERATION_FALLBACK names one provider twice, or the first one"
+                "KIE_DAILY_CREDITS_MAX is less than KIE_PRICE_CREDITS: not one photo could be made"
             )
         return self
 
@@ -378,14 +349,18 @@ class Settings(BaseSettings):
             return self
         if self.host not in LOOPBACK_HOSTS:
             raise ValueError("demo mode listens on loopback only: DARKROOM_HOST is something else")
-        if self.kie_api_key is not None and not _is_loopback(self.kie_base_url):
+        if self.kie_api_key is not None and not is_loopback(self.kie_base_url):
             raise ValueError("demo mode refuses real providers: KIE_API_KEY is set")
-        if self.qstash_token is not None and not _is_loopback(self.qstash_url):
+        if self.qstash_token is not None and not is_loopback(self.qstash_url):
             raise ValueError("demo mode refuses real providers: QSTASH_TOKEN is set")
+        if self.database_url is not None and is_remote_database(
+            self.database_url.get_secret_value()
+        ):
+            raise ValueError("demo mode refuses a real database: DATABASE_URL is not on loopback")
         if (
             self.qstash_current_signing_key is not None
             and self.public_url is not None
-            and not _is_loopback(self.public_url)
+            and not is_loopback(self.public_url)
         ):
             raise ValueError("demo mode refuses to be public: DARKROOM_PUBLIC_URL is set")
         return self

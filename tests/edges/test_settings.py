@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from darkroom.adapters.generation import kie
 from darkroom.adapters.storage_s3 import S3Place, open_bucket
 from darkroom.config import IsolatedSettings, Settings, SettingsError, read_settings
+from darkroom.settings_rules import KIE_MODELS
 from darkroom.wiring import store_place
 
 WORDS = ("SECRET", "TOKEN", "API_KEY", "SIGNING_KEY", "HMAC_KEY", "DATABASE_URL")
@@ -184,7 +186,7 @@ def _minimal_kie() -> dict[str, Any]:
     return {
         "KIE_API_KEY": "k",
         "DARKROOM_PUBLIC_URL": "https://we.example",
-        "DARKROOM_STORAGE_URL": "s3://bucket",
+        **BUCKET,
         "DARKROOM_GENERATION_PROVIDER": "kie",
     }
 
@@ -252,7 +254,16 @@ def test_the_fallback_is_a_list(fallback: str, names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "fallback",
-    ["kie", "kie:", "else", "studio:x", "studio,studio", "kie:nano-banana-pro", "kie:x,kie:x"],
+    [
+        "kie",
+        "kie:",
+        "else",
+        "studio:x",
+        "studio,studio",
+        "kie:nano-banana-pro",
+        "kie:x,kie:x",
+        "kie:nano-banana-2,kie:nano-banana-2",
+    ],
 )
 def test_a_fallback_that_cannot_be_meant_stops_the_start(fallback: str) -> None:
     with pytest.raises(ValueError, match="FALLBACK"):
@@ -264,3 +275,136 @@ def test_a_fallback_that_cannot_be_meant_stops_the_start(fallback: str) -> None:
 def test_a_fallback_to_kie_without_its_key_stops_the_start() -> None:
     with pytest.raises(ValueError, match="KIE_API_KEY"):
         IsolatedSettings.model_validate({"DARKROOM_GENERATION_FALLBACK": "kie"})
+
+
+ADDRESSES = ("DARKROOM_PUBLIC_URL", "DARKROOM_SANDBOX_URL", "KIE_BASE_URL", "QSTASH_URL")
+
+
+def _refusal(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
+    for field in Settings.model_fields.values():
+        monkeypatch.delenv(str(field.alias), raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refusal:
+        read_settings()
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "shop.example",
+        "shop.example:443",
+        "//shop.example",
+        "https://",
+        "https:shop.example",
+        "ftp://shop.example",
+        "http://shop.example",
+        "http://127.0.0.1.shop.example",
+        "http://localhost@shop.example",
+        "https://me:hunter2@shop.example",
+        "https://shop.example?",
+        "https://shop.example/?a=1",
+        "https://shop.example/#top",
+        "https://shop.example:port",
+        "https://shop.example:99999",
+        "https://[shop.example",
+        "https://shop .example",
+        "https://shop\n.example",
+        "https://shop.example\\@other.example",
+    ],
+)
+def test_an_address_that_is_none_stops_the_start_with_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, address: str
+) -> None:
+    """`api.kie.ai` without a scheme burned each photo's paid tries, hours after the start."""
+    said = _refusal(monkeypatch, {name: address})
+    assert said.startswith(f"{name}: ")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("name", sorted({*ADDRESSES} - {"DARKROOM_SANDBOX_URL"}))
+def test_only_the_banks_address_has_a_path(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert _refusal(monkeypatch, {name: "https://a.example/v1"}).startswith(f"{name}: ")
+    bank = IsolatedSettings.model_validate({"DARKROOM_SANDBOX_URL": "https://a.example/bank/"})
+    assert bank.sandbox_url == "https://a.example/bank"
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize(
+    "address", ["https://shop.example", "https://a.example:8443", "http://localhost:1"]
+)
+def test_an_address_may_end_in_a_slash(name: str, address: str) -> None:
+    plain, slashed = (
+        IsolatedSettings.model_validate({name: given}) for given in (address, address + "/")
+    )
+    assert plain == slashed
+    assert address in dict(plain).values()
+
+
+def test_the_settings_know_the_models_that_the_adapter_knows() -> None:
+    assert set(KIE_MODELS) == set(kie._MODELS)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    assert len(KIE_MODELS) == len(set(KIE_MODELS))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"KIE_MODEL": "nano-banana"},
+        {"KIE_MODEL": "google/nano-banana"},
+        {"DARKROOM_GENERATION_FALLBACK": "kie:nonsense"},
+        {"DARKROOM_GENERATION_FALLBACK": "studio, kie:google/nano-banana"},
+    ],
+)
+def test_a_model_that_nobody_knows_is_one_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    said = _refusal(monkeypatch, {**_minimal_kie(), **given})
+    assert said.startswith(next(iter(given)))
+    assert ", ".join(KIE_MODELS) in said
+
+
+def test_a_day_that_pays_for_no_photo_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = _refusal(monkeypatch, {"KIE_DAILY_CREDITS_MAX": "17.9", "KIE_PRICE_CREDITS": "18"})
+    assert said.startswith("KIE_DAILY_CREDITS_MAX is less than KIE_PRICE_CREDITS")
+    enough = {"KIE_DAILY_CREDITS_MAX": "18", "KIE_PRICE_CREDITS": "18"}
+    assert IsolatedSettings.model_validate(enough).kie_daily_credits_max == 18
+
+
+DEMO = {"DARKROOM_MODE": "demo"}
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=db.example user=u password=hunter2 dbname=shop",
+        "host=127.0.0.1,db.example dbname=shop",
+        "host=localhost hostaddr=192.0.2.7 dbname=shop",
+        "postgresql://u@10.0.0.5:5432/shop",
+        "postgresql:///shop?host=db.example",
+    ],
+)
+def test_demo_mode_refuses_the_database_of_another_machine(
+    monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """Whoever is at this machine may be any customer: not with the real shop's customers."""
+    said = _refusal(monkeypatch, {**DEMO, "DATABASE_URL": dsn})
+    assert "DATABASE_URL is not on loopback" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql:///shop",
+        "postgresql:///shop?host=/run/postgresql",
+        "host=/tmp/a/socket user=u dbname=shop",
+        "postgresql://u@127.0.0.1:5432/shop",
+        "postgresql://u@[::1]:5432/shop",
+        "postgresql://u@localhost/shop",
+    ],
+)
+def test_demo_mode_takes_a_database_of_this_machine(dsn: str) -> None:
+    assert IsolatedSettings.model_validate({**DEMO, "DATABASE_URL": dsn}).mode == "demo"

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from darkroom.config import LOOPBACK_HOSTS
 from darkroom.edges.envelope import failure
+from darkroom.settings_rules import LOOPBACK_HOSTS
 
 BODY_BYTES_MAX: Final = 1_048_576
 """JSON bodies and notices; QStash's own limit is 1 MB on the smallest plan (external-apis 2.6)."""
