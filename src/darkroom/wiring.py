@@ -62,7 +62,10 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute())
         dsn = embedded.start()
     database = Database(
-        dsn, pool_size=settings.database_pool_size, prepare_statements=settings.database_prepare
+        dsn,
+        pool_size=settings.database_pool_size,
+        prepare_statements=settings.database_prepare,
+        check_before_use=settings.serverless,
     )
     try:
         await database.open()

@@ -72,3 +72,26 @@ async def _until_fresh(database: Database, old: set[int]) -> set[int]:
         now = await _pids(database, 3)
         if not now & old:
             return now
+
+
+@pytest.mark.parametrize("checks", [True, False])
+async def test_a_process_that_was_frozen_begins_with_connections_that_live(
+    dsn: str, server: str, *, checks: bool
+) -> None:
+    """A managed database that slept closes what a frozen process holds; its first request was answered 503."""
+    database = Database(dsn, pool_size=2, check_before_use=checks)
+    await database.open()
+    try:
+        asleep = await _pids(database, 2)
+        with psycopg.connect(server, autocommit=True) as admin:
+            for pid in asleep:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        if checks:
+            async with database.connection() as connection:
+                assert await _pid(connection) not in asleep
+        else:
+            # The guard removed.
+            with pytest.raises(DatabaseUnavailableError):
+                await database.fetch_value("SELECT 1")
+    finally:
+        await database.close()

@@ -115,7 +115,23 @@ class Database:
             does not know prepared statements keeps no session either.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 10, prepare_statements: bool = True) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 10,
+        prepare_statements: bool = True,
+        check_before_use: bool = False,
+    ) -> None:
+        """Prepare the pool.
+
+        Args:
+            dsn: of the primary.
+            pool_size: connections at most.
+            prepare_statements: off behind a pooler that does not know them.
+            check_before_use: ask each connection whether it lives before it is used, one round trip: for a
+                process that is frozen between calls, whose connections die meanwhile without a word.
+        """
         self.dsn = dsn
         self.has_sessions = prepare_statements
         self._draining: asyncio.Task[None] | None = None
@@ -129,6 +145,7 @@ class Database:
             name="darkroom",
             reconnect_timeout=0,
             configure=_limit_session if prepare_statements else None,
+            check=AsyncConnectionPool.check_connection if check_before_use else None,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": 5 if prepare_statements else None,
