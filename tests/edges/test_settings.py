@@ -400,7 +400,7 @@ def test_demo_mode_refuses_the_database_of_another_machine(
     [
         "postgresql:///shop",
         "postgresql:///shop?host=/run/postgresql",
-        "host=/tmp/a/socket user=u dbname=shop",
+        "host=/run/a/socket user=u dbname=shop",
         "postgresql://u@127.0.0.1:5432/shop",
         "postgresql://u@[::1]:5432/shop",
         "postgresql://u@localhost/shop",
