@@ -43,7 +43,8 @@ async def test_those_that_die_soon_are_fetched_first_and_the_rest_by_turn(shop: 
     await shop.advance(600)
     await _waiting_results(shop, lives_seconds=3600)
     await shop.rows(
-        "UPDATE kie_tasks SET result_dies_at = NULL WHERE id = (SELECT min(id) FROM kie_tasks) "
+        "UPDATE kie_tasks SET result_dies_at = NULL, due_at = due_at - INTERVAL '1 minute' "
+        "WHERE id = (SELECT min(id) FROM kie_tasks) "
         "RETURNING id"
     )
     async with shop.database.connection() as tx:
