@@ -94,6 +94,18 @@ async def test_a_call_whose_time_is_up_hands_over_at_once(shop: Shop, bell: _Bel
     assert bell.rung == [1]
 
 
+async def test_what_is_long_overdue_is_handed_over_when_the_time_is_up(
+    shop: Shop, bell: _Bell
+) -> None:
+    """A call that had no time left looked at an overdue row for ever."""
+    await shop.sold()
+    await shop.advance(600)
+    bell.rung.clear()
+    async with asyncio.timeout(5):
+        await work_in_call(shop.darkroom, seconds=0)
+    assert bell.rung == [1]
+
+
 async def test_what_is_due_in_a_moment_is_waited_for_in_the_call(shop: Shop, bell: _Bell) -> None:
     asked = 0
 

@@ -63,9 +63,11 @@ async def work_in_call(darkroom: Darkroom, *, seconds: float = ROUND_SECONDS) ->
         if found_all and due_seconds <= 0:
             # Due, and nobody could take it: a peer holds it. It is not over the sooner for asking at once.
             due_seconds = HELD_SECONDS
-        if due_seconds > WAIT_SECONDS or time.monotonic() + due_seconds >= began + seconds:
+        # Long overdue is due now: a call whose time is up must not count on time that has passed.
+        pause = max(due_seconds, 0.05)
+        if pause > WAIT_SECONDS or time.monotonic() + pause >= began + seconds:
             break
-        await asyncio.sleep(max(due_seconds, 0.05))
+        await asyncio.sleep(pause)
     await checkpoint("call.before_ring")
     await darkroom.doorbell.ring(after_seconds=min(max(due_seconds, 1), LOOK_AHEAD_SECONDS))
     return done
