@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,13 +17,12 @@ from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.config import Settings
 from darkroom.edges import cli_qstash, terminal
 from darkroom.edges.cli import build_cli
-from darkroom.edges.terminal import Wires
 from darkroom.ports.schedules import SchedulesUnavailableError
-from darkroom.torture.begin import begin_torture
 from darkroom.twin.loopback import loopback
 from darkroom.twin.qstash import QStashTwin, qstash_twin
 from darkroom.twin.qstash_messages import Order
-from darkroom.wiring import build_application, bundled_catalog, bundled_portrait, open_schedules
+from darkroom.wiring import open_schedules
+from tests.wires import wires_of
 
 Type = Callable[..., Result]
 
@@ -75,22 +73,7 @@ def type_words(twin: QStashTwin, monkeypatch: pytest.MonkeyPatch) -> Type:
     monkeypatch.setattr(cli_qstash, "console", Console(highlight=False, width=160))
     monkeypatch.setattr(terminal, "errors", Console(highlight=False, width=200, stderr=True))
 
-    def refuse(*_args: object, **_kwargs: object) -> Any:  # noqa: ANN401 - never called
-        raise AssertionError
-
-    wires = Wires(
-        open_database=refuse,
-        open_darkroom=refuse,
-        open_schedules=open_schedules,
-        build_application=build_application,
-        open_mounts=refuse,
-        bundled_catalog=bundled_catalog,
-        bundled_portrait=bundled_portrait,
-        run_torture=begin_torture,
-        open_checks=refuse,
-        rehearse=refuse,
-        run_twins=refuse,
-    )
+    wires = wires_of(open_schedules=open_schedules)
 
     def type_them(*words: str) -> Result:
         return CliRunner().invoke(build_cli(wires), ["qstash", "schedules", *words])

@@ -27,7 +27,6 @@ from darkroom.core.bucket import LooseSelfie
 from darkroom.db.database import Database
 from darkroom.edges import bucket_audit, terminal
 from darkroom.edges.cli import build_cli
-from darkroom.edges.terminal import Wires
 from darkroom.flow import sweep_bucket as sweeping
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.check_bucket import BUCKET_FINDINGS, Progress, audit_bucket, check_bucket
@@ -39,13 +38,12 @@ from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.limits import Limits
 from darkroom.ports.generation import Again, GenerationRequest, Refused
 from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
-from darkroom.torture.begin import begin_torture
 from darkroom.twin.kie import kie_twin
 from darkroom.twin.kie_faults import Habits
 from darkroom.twin.store_faults import store_proxy
-from darkroom.wiring import build_application, bundled_catalog, bundled_portrait
 from tests.scripted import picture_of
 from tests.shop import Customer, Shop, open_shop
+from tests.wires import wires_of
 
 DAY: Final = 86_400
 JPEG: Final = "image/jpeg"
@@ -508,25 +506,10 @@ def type_words(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         finally:
             await database.close()
 
-    def refuse(*_args: object, **_kwargs: object) -> Any:  # noqa: ANN401 - never called
-        raise AssertionError
-
     def open_it(settings: Settings) -> AbstractAsyncContextManager[Darkroom]:
         return open_darkroom(settings)
 
-    wires = Wires(
-        open_database=refuse,
-        open_darkroom=open_it,
-        build_application=build_application,
-        open_mounts=refuse,
-        bundled_catalog=bundled_catalog,
-        bundled_portrait=bundled_portrait,
-        run_torture=begin_torture,
-        open_checks=refuse,
-        rehearse=refuse,
-        run_twins=refuse,
-        open_schedules=refuse,
-    )
+    wires = wires_of(open_darkroom=open_it)
     return lambda *words: CliRunner().invoke(build_cli(wires), list(words))
 
 

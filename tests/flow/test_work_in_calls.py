@@ -292,12 +292,24 @@ async def test_a_step_that_hangs_or_breaks_keeps_no_other_from_its_turn(
         ran["work"] += 1
         return 0
 
-    steps = (Step("hang", hang, 1, 1), Step("crash", crash, 1, 1), Step("finish", work, 1, 1))
+    async def time_out(_darkroom: Darkroom) -> int:
+        ran["time out"] += 1
+        raise TimeoutError
+
+    steps = (
+        *(Step("hang", hang, 1, 1), Step("crash", crash, 1, 1), Step("finish", work, 1, 1)),
+        # Its own, and no reason to come at once again.
+        Step("outcome", time_out, 1, 1),
+    )
     monkeypatch.setattr(work_in_calls, "WORK_STEPS", steps)
     monkeypatch.setattr(work_in_calls, "GRACE_SECONDS", 0.1)
     for _ in range(3):
         await work_in_call(shop.darkroom, seconds=0.1)
-    assert ran == {"hang": 3, "crash": 3, "work": 3}
+    assert ran == {"hang": 3, "crash": 3, "work": 3, "time out": 3}
+    ran.clear()
+    monkeypatch.setattr(work_in_calls, "WORK_STEPS", steps[1:])
+    await work_in_call(shop.darkroom)
+    assert ran == {"crash": 1, "work": 1, "time out": 1}
     del bell
 
 

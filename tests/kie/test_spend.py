@@ -161,17 +161,22 @@ async def test_failed_and_refused_attempts_cost_nothing_and_are_told_apart(
     assert set(KINDS) == {"useful", "wasted", "lost", "failed", "refused", "open"}
 
 
+async def _settled_while_kie_makes(kie_shop: KieShop) -> None:
+    """A set whose deadline passes before kie.ai has made one of its photos."""
+    kie_shop.shop.audit_at_end = False
+    kie_shop.twin.habits.asks_to_finish = None
+    await kie_shop.shop.sold()
+    await submit_due_tasks(kie_shop.shop.darkroom)
+    await kie_shop.shop.advance(3601)
+    await kie_shop.shop.step("finish")
+
+
 async def test_a_photo_settled_at_its_deadline_while_kie_made_it_is_wasted_with_its_cost(
     kie_shop: KieShop,
 ) -> None:
     """Its attempt never ended here: it is ended, and its cost is asked for."""
     shop, twin = kie_shop.shop, kie_shop.twin
-    shop.audit_at_end = False
-    twin.habits.asks_to_finish = None
-    await shop.sold()
-    await submit_due_tasks(shop.darkroom)
-    await shop.advance(3601)
-    await shop.step("finish")
+    await _settled_while_kie_makes(kie_shop)
     assert set(await shop.statuses()) == {"failed"}
     for task in list(twin.tasks):
         twin.script("callback", Fault(Kind.LOST))
@@ -187,12 +192,7 @@ async def test_a_cost_that_stays_unknown_is_asked_for_each_hour_of_a_day_only(
     kie_shop: KieShop,
 ) -> None:
     shop, twin = kie_shop.shop, kie_shop.twin
-    shop.audit_at_end = False
-    twin.habits.asks_to_finish = None
-    await shop.sold()
-    await submit_due_tasks(shop.darkroom)
-    await shop.advance(3601)
-    await shop.step("finish")
+    await _settled_while_kie_makes(kie_shop)
     for _ in range(40):
         await shop.advance(3601)
         await read_costs(shop.darkroom)

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,13 +15,11 @@ from darkroom.config import Settings
 from darkroom.db.database import Database
 from darkroom.edges import books, terminal
 from darkroom.edges.cli import build_cli
-from darkroom.edges.terminal import Wires
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.reconcile import GRACE_SECONDS
-from darkroom.torture.begin import begin_torture
-from darkroom.wiring import build_application, bundled_catalog, bundled_portrait
 from tests.scripted import ScriptedBank
 from tests.shop import Shop, open_shop
+from tests.wires import wires_of
 
 
 @dataclass
@@ -68,22 +65,7 @@ class Terminal:
             async with self.open_shop() as shop:
                 yield shop.darkroom if self.payments else replace(shop.darkroom, payments={})
 
-        def refuse(*_args: object, **_kwargs: object) -> Any:  # noqa: ANN401 - never called
-            raise AssertionError
-
-        wires = Wires(
-            open_database=refuse,
-            open_darkroom=open_darkroom,
-            open_schedules=refuse,
-            build_application=build_application,
-            open_mounts=refuse,
-            bundled_catalog=bundled_catalog,
-            bundled_portrait=bundled_portrait,
-            run_torture=begin_torture,
-            open_checks=refuse,
-            rehearse=refuse,
-            run_twins=refuse,
-        )
+        wires = wires_of(open_darkroom=open_darkroom)
         return CliRunner().invoke(build_cli(wires), list(words))
 
 

@@ -6,7 +6,6 @@ promises and what it does wrong are those of external-apis.md, section 1.
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
@@ -26,7 +25,7 @@ from starlette.routing import Route
 
 from darkroom.twin.kie_faults import FINE, Door, Fault, Habits, Kind
 from darkroom.twin.kie_tasks import MEDIA_TYPES, TwinTask, mistake_in
-from darkroom.twin.loopback import Cut, Links, loopback
+from darkroom.twin.loopback import Cut, Links, beside, loopback
 
 LIMIT_SECONDS: Final = 10
 TICK_SECONDS: Final = 0.05
@@ -421,11 +420,8 @@ async def kie_twin(habits: Habits | None = None) -> AsyncGenerator[KieTwin]:
     )
     async with loopback(app, twin.links) as base_url:
         twin.base_url = base_url
-        ticking = asyncio.create_task(twin.tick())
         try:
-            yield twin
+            async with beside(twin.tick()):
+                yield twin
         finally:
-            ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticking
             await twin.close()

@@ -5,7 +5,6 @@ external-apis.md, section 2.
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from darkroom.twin.loopback import Cut, Links, loopback
+from darkroom.twin.loopback import Cut, Links, beside, loopback
 from darkroom.twin.qstash_engine import QStashEngine
 from darkroom.twin.qstash_faults import Fault, Habits, Kind
 from darkroom.twin.qstash_messages import MistakeError, Order, TwinMessage, read_order
@@ -275,11 +274,8 @@ async def qstash_twin(habits: Habits | None = None) -> AsyncGenerator[QStashTwin
     )
     async with loopback(app, twin.links) as base_url:
         twin.base_url = base_url
-        ticking = asyncio.create_task(twin.tick())
         try:
-            yield twin
+            async with beside(twin.tick()):
+                yield twin
         finally:
-            ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticking
             await twin.leave()
