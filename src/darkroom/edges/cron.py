@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/cron", tags=["cron"], dependencies=[Depends(requ
 @router.post("/poll-kie-tasks")
 @router.get("/poll-kie-tasks")
 async def poll_kie_tasks(request: Request, darkroom: Joined) -> JSONResponse:
-    """Rounds of every working step until nothing is due or the time is up. Nothing in flight is cut off."""
+    """Rounds of every working step until nothing is due or the time is up. No call that costs is cut off."""
     work = work_in_call if request.app.state.serverless else work_rounds
     return success(dict(await work(darkroom)))
 
