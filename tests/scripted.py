@@ -61,12 +61,14 @@ class ScriptedProvider:
     """A generation provider without idempotency, as kie.ai is.
 
     `on_create`, `on_ask`, `on_fetch` replace an answer; they get the request and may return, raise or wait.
-    `created` holds every task the provider would bill, by its id.
+    `created` holds every task the provider would bill, by its id. `ids` begins each id: processes that share a
+    database take different ones, as one real provider never gives an id twice.
     """
 
     name: str = "scripted"
     account: str = "scripted"
     model: str = "script"
+    ids: str = "task"
     price_credits: float | None = 1.0
     day_credits_max: float | None = None
     credits_low: float = 0
@@ -87,7 +89,7 @@ class ScriptedProvider:
 
     def make(self, request: GenerationRequest) -> Created:
         """A task is made there, whoever hears of it."""
-        task_id = f"task-{len(self.created) + 1}"
+        task_id = f"{self.ids}-{len(self.created) + 1}"
         self.created[task_id] = request
         self.credits_left -= 1
         return Created(task_id)

@@ -25,7 +25,7 @@ async def _main(dsn: str, folder: str, name: str, grace_seconds: str = "90") -> 
 
     database = Database(dsn)
     await database.open()
-    provider = ScriptedProvider()
+    provider = ScriptedProvider(ids=f"task-of-{os.getpid()}")
     limits = Limits(unknown_grace_seconds=float(grace_seconds))
     async with open_shop(database, Path(folder), limits=limits, provider=provider) as shop:
         sys.stdout.write("working\n")

@@ -87,6 +87,7 @@ async def test_a_database_that_is_killed_under_load_loses_nothing(
             async with asyncio.timeout(120):
                 while await _open_jobs(shop):
                     await asyncio.sleep(0.05)
+        assert await _given_up(shop) == []
         assert await _photos(shop) == 7 * ORDERS
         assert await shop.value("SELECT count(DISTINCT payment_id) FROM generation_jobs") == ORDERS
         assert (await run_audit(database)).clean
@@ -102,3 +103,13 @@ async def _open_jobs(shop: Shop) -> int:
         )
     except DatabaseUnavailableError:
         return 1
+
+
+async def _given_up(shop: Shop) -> list[dict[str, object]]:
+    """The photos that ended without a picture, with each attempt and its reason."""
+    return await shop.rows(
+        "SELECT t.id, t.status, t.last_error, a.number, a.provider_task_id, a.refusal_code, a.end_state,"
+        "       a.error_code"
+        "  FROM kie_tasks AS t LEFT JOIN task_attempts AS a ON a.task_id = t.id"
+        " WHERE t.status <> 'completed' ORDER BY t.id, a.number"
+    )
