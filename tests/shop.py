@@ -24,6 +24,7 @@ from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.photo_links import PhotoLinks
 from darkroom.flow.receive import receive_payment_notice
+from darkroom.flow.signed_tokens import SignedTokens
 from darkroom.flow.start_generation import GenerateRequest, start_generation
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
 from darkroom.limits import Limits
@@ -250,6 +251,7 @@ async def open_shop(
         intake=intake or ScriptedIntake(),
         read_picture=read_picture,
         make_thumbnail=make_thumbnail,
+        tokens=SignedTokens(secret="link-secret", previous=None),
         links=PhotoLinks(secret="link-secret", previous=None, minutes=15),
         limits=limits,
         max_generation_attempts=3,

@@ -43,6 +43,7 @@ from darkroom.flow.examine import (
 )
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
+from darkroom.flow.signed_tokens import SignedTokens
 from darkroom.limits import Limits
 from darkroom.ports.checkup import Check, Finding
 from darkroom.ports.generation import CreditMeter, GenerationProvider
@@ -101,6 +102,15 @@ def photo_links(settings: Settings) -> PhotoLinks:
         secret=link_secret(settings),
         previous=None if previous is None else previous.get_secret_value(),
         minutes=settings.link_minutes,
+    )
+
+
+def signed_tokens(settings: Settings) -> SignedTokens:
+    """What signs the tokens of one-time and shared addresses: the links' key, for other words."""
+    previous = settings.link_secret_previous
+    return SignedTokens(
+        secret=link_secret(settings),
+        previous=None if previous is None else previous.get_secret_value(),
     )
 
 
@@ -167,6 +177,7 @@ async def open_darkroom(
             read_picture=read_picture,
             make_thumbnail=make_thumbnail,
             links=photo_links(settings),
+            tokens=signed_tokens(settings),
             limits=limits,
             max_generation_attempts=settings.max_generation_attempts,
             selfie_days=settings.selfie_days,

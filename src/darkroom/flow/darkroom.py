@@ -7,6 +7,7 @@ from darkroom.core.tasks import TaskClaim
 from darkroom.db.database import Database
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
+from darkroom.flow.signed_tokens import SignedTokens
 from darkroom.limits import Limits
 from darkroom.ports.doorbell import Doorbell
 from darkroom.ports.generation import GenerationProvider, GenerationRequest, Reference
@@ -43,6 +44,7 @@ class Darkroom:
     read_picture: Callable[[bytes], Awaitable[PictureFacts]]
     make_thumbnail: Callable[[bytes], Awaitable[Thumbnail]]
     links: PhotoLinks
+    tokens: SignedTokens
     limits: Limits
     max_generation_attempts: int
     selfie_days: int
