@@ -191,9 +191,11 @@ class ScriptedBank:
     notice_reply: str = "OK"
     facts: dict[int, PaymentFact] = field(default_factory=dict[int, PaymentFact])
     keys: list[str] = field(default_factory=list[str])
+    asked_for: list[PaymentRequest] = field(default_factory=list[PaymentRequest])
     silent: bool = False
     refund_forms: RefundForms = RefundForms.PARTIAL
     refund_key_seconds: float | None = 86_400
+    receipt_email_needed: bool = False
     returned: dict[str, list[RefundFact]] = field(default_factory=dict[str, list[RefundFact]])
     refund_calls: list[RefundCall] = field(default_factory=list[RefundCall])
     on_refund: Callable[[RefundCall], Awaitable[RefundAnswer | None]] | None = None
@@ -203,6 +205,7 @@ class ScriptedBank:
     async def create(self, request: PaymentRequest) -> Checkout:
         assert_no_transaction("bank.create")
         self.keys.append(request.key)
+        self.asked_for.append(request)
         self.facts.setdefault(
             request.payment_id,
             PaymentFact(

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider, KieTerms
 from darkroom.adapters.generation.studio_provider import StudioProvider
 from darkroom.adapters.intake import ProcessIntake
+from darkroom.adapters.mail_folder import FolderMailer, examine_mail_folder
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.public_address import examine_public_address
@@ -51,6 +53,7 @@ from darkroom.ports.payments import PaymentProvider
 from darkroom.ports.schedules import Schedules
 
 BANK_PATH: Final = "/sandbox-bank"
+DEMO_SENDER: Final = "Darkroom <demo@darkroom.invalid>"
 
 
 @asynccontextmanager
@@ -148,6 +151,14 @@ def store_place(settings: Settings) -> S3Place | None:
     )
 
 
+def mailer_of(settings: Settings) -> FolderMailer | None:
+    """Who carries letters; None: mail is off. Demo mode puts them into the data folder."""
+    if settings.mail_folder is None and settings.mode != "demo":
+        return None
+    folder = settings.mail_folder or settings.data_dir / "outbox"
+    return FolderMailer(Path(folder).absolute(), sender=settings.mail_from or DEMO_SENDER)
+
+
 @asynccontextmanager
 async def open_darkroom(
     settings: Settings, limits: Limits | None = None
@@ -160,7 +171,9 @@ async def open_darkroom(
     payments: dict[str, PaymentProvider] = {}
     secret = sandbox_secret(settings)
     if secret is not None:
-        payments["sandbox"] = SandboxPayments(base_url=bank_url(settings), secret=secret)
+        payments["sandbox"] = SandboxPayments(
+            base_url=bank_url(settings), secret=secret, receipts=settings.sandbox_receipts
+        )
     doorbell = _doorbell(settings)
     async with open_database(settings) as database:
         darkroom = Darkroom(
@@ -184,6 +197,7 @@ async def open_darkroom(
             chat_enabled=False,
             base_url=settings.base_url,
             generation_fallback=settings.fallback_names,
+            mailer=mailer_of(settings),
         )
         try:
             yield darkroom
@@ -282,6 +296,9 @@ async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
             stack.push_async_callback(provider.close)
             if name == settings.generation_provider or isinstance(provider, CreditMeter):
                 checks.append(Check(f"photos: {name}", partial(examine_provider, provider)))
+        mailer = mailer_of(settings)
+        if mailer is not None:
+            checks.append(Check("mail", partial(examine_mail_folder, mailer)))
         checks += _queue_checks(settings) + _secret_checks(settings)
         if settings.public_url is not None:
             checks.append(

@@ -238,7 +238,9 @@ QUESTIONS: Final = (
         "forgotten_and_still_there",
         "Of a forgotten customer no picture, no id and no name is left.",
         "SELECT u.id AS user_id FROM users u WHERE u.forgotten_at IS NOT NULL AND ("
-        "u.telegram_user_id IS NOT NULL OR u.forgotten_telegram_user_id IS NOT NULL "
+        "num_nonnulls(u.telegram_user_id, u.forgotten_telegram_user_id, u.email) > 0 "
+        "OR EXISTS (SELECT FROM sign_in_links l WHERE l.user_id = u.id) "
+        "OR EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND p.receipt_email IS NOT NULL) "
         "OR EXISTS (SELECT FROM avatars a WHERE a.user_id = u.id "
         "AND (a.deleted_at IS NULL OR a.name <> '-')) "
         "OR EXISTS (SELECT FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id "

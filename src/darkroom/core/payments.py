@@ -23,6 +23,7 @@ class NewPayment:
     request_id: UUID
     order_avatar_id: int | None = None
     order_style_id: str | None = None
+    receipt_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class PaymentView:
     refund_reserved_minor: int
     created_at: datetime
     succeeded_at: datetime | None
+    receipt_email: str | None
 
 
 _VIEW: Final = """
@@ -53,7 +55,7 @@ _VIEW: Final = """
            (SELECT j.id FROM generation_jobs j WHERE j.payment_id = p.id) AS job_id,
            (SELECT coalesce(sum(r.settled_minor), 0)::BIGINT FROM refunds r
             WHERE r.payment_id = p.id) AS refunded_minor,
-           p.refund_reserved_minor, p.created_at, p.succeeded_at
+           p.refund_reserved_minor, p.created_at, p.succeeded_at, p.receipt_email
     FROM payments p
 """
 
@@ -70,10 +72,10 @@ async def insert_payment(
             """
             INSERT INTO payments
                 (user_id, provider, tier_id, photo_count, amount_minor, currency, policy_id,
-                 order_avatar_id, order_style_id, request_id, due_at)
+                 order_avatar_id, order_style_id, receipt_email, request_id, due_at)
             SELECT %(user_id)s, %(provider)s, t.id, t.photo_count, price.amount_minor, price.currency,
                    (SELECT max(id) FROM refund_policies),
-                   %(order_avatar_id)s, %(order_style_id)s, %(request_id)s,
+                   %(order_avatar_id)s, %(order_style_id)s, %(receipt_email)s, %(request_id)s,
                    darkroom_now() + make_interval(secs => %(first_ask)s)
             FROM tiers t JOIN tier_prices price ON price.tier_id = t.id
             WHERE t.id = %(tier_id)s AND t.is_active AND price.currency = %(currency)s
@@ -86,6 +88,7 @@ async def insert_payment(
                 "currency": new.currency,
                 "order_avatar_id": new.order_avatar_id,
                 "order_style_id": new.order_style_id,
+                "receipt_email": new.receipt_email,
                 "request_id": new.request_id,
                 "first_ask": first_ask_seconds,
             },

@@ -32,6 +32,21 @@ async def find_user(tx: Connection, telegram_user_id: int) -> int | None:
         return await cursor.fetchone()
 
 
+async def create_user(tx: Connection) -> int:
+    """Somebody of whom nothing is known yet."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute("INSERT INTO users DEFAULT VALUES RETURNING id")
+        return int(await cursor.fetchone() or 0)
+
+
+async def write_locale(tx: Connection, *, user_id: int, locale: str) -> bool:
+    """The language this user is written to in, from now on. False: no such user, or they left."""
+    written = await tx.execute(
+        "UPDATE users SET locale = %s WHERE id = %s AND forget_at IS NULL", [locale, user_id]
+    )
+    return written.rowcount == 1
+
+
 async def create_avatar(tx: Connection, *, user_id: int, name: str) -> int:
     """A new avatar of this user."""
     async with tx.cursor(row_factory=scalar_row) as cursor:

@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkroom.core.customer_messages import MessageView
 from darkroom.core.payments import PaymentView
 from darkroom.edges.envelope import success
-from darkroom.edges.fields import KEY_MAX, Id, Name, OptionalId, OptionalName, clean_text
+from darkroom.edges.fields import (
+    KEY_MAX,
+    Id,
+    Name,
+    OptionalEmail,
+    OptionalId,
+    OptionalName,
+    clean_text,
+)
 from darkroom.edges.identity import SignedInRoute, user_id_of
 from darkroom.edges.views import Viewer, time_text
 from darkroom.flow.ask_back import ask_back
@@ -103,6 +111,9 @@ class OrderBody(BaseModel):
     provider: OptionalName = None
     avatar_id: OptionalId = Field(None, alias="avatarId")
     style_id: OptionalName = Field(None, alias="styleId")
+    receipt_email: OptionalEmail = Field(
+        None, alias="receiptEmail", description="where the receipt goes; some ways to pay need it"
+    )
 
 
 @router.post("/payments", status_code=201)
@@ -120,6 +131,7 @@ async def order(
             style_id=body.style_id,
             idempotency_key=checked_key(key),
             request_id=uuid4(),
+            receipt_email=body.receipt_email,
         ),
     )
     return success(_payment(payment), 201)

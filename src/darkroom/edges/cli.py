@@ -15,6 +15,7 @@ from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
 from darkroom.edges.books import add_books
 from darkroom.edges.bucket_audit import audit_stored_bytes
+from darkroom.edges.cli_people import add_people
 from darkroom.edges.cli_qstash import qstash_cli
 from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
@@ -47,6 +48,7 @@ def build_cli(wires: Wires) -> typer.Typer:
     _add_twins(app, wires)
     _add_torture(app, wires)
     _add_leaving(app, wires)
+    add_people(app, wires)
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")

@@ -195,3 +195,20 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         "You can have all your data deleted at any time.",
     ]
     return Text(" ".join(ru), " ".join(en))
+
+
+SIGN_IN_SUBJECT: Final = Text("Вход в фотостудию", "Your sign-in link")
+
+
+def sign_in_text(address: str, minutes: int) -> Text:
+    """The letter with a link that signs its reader in: what it is, how long it lives, and what else to do."""
+    return Text(
+        f"Чтобы войти, откройте ссылку:\n\n{address}\n\n"
+        f"Она действует {minutes} мин. и только один раз.\n\n"
+        "Если вы не просили о входе, ничего делать не нужно: без этой ссылки никто не войдёт. "
+        "Никому её не пересылайте.\n",
+        f"Open this link to sign in:\n\n{address}\n\n"
+        f"It is good for {minutes} minutes, and once.\n\n"
+        "If you did not ask for it, there is nothing to do: nobody gets in without it. "
+        "Do not pass it on.\n",
+    )

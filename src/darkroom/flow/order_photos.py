@@ -6,7 +6,7 @@ between the two leaves a pending payment that the same request, or our own quest
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from darkroom.core.people import owns_avatar
 from darkroom.core.requests import find_request, lock_user, remember_request
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.errors import RequestRefusedError, key_reused, not_found
+from darkroom.flow.errors import RequestRefusedError, checked_email, key_reused, not_found
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.money import Money
@@ -45,7 +45,10 @@ MOVES_MADE: Final = ("payment: new -> pending", "payment: pending -> canceled")
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """What is bought. With an avatar and a style the set starts by itself when the money is there."""
+    """What is bought. With an avatar and a style the set starts by itself when the money is there.
+
+    `receipt_email` is where the receipt goes; some ways to pay take no payment without one.
+    """
 
     user_id: int
     tier_id: str
@@ -54,11 +57,15 @@ class OrderRequest:
     style_id: str | None
     idempotency_key: str | None
     request_id: UUID
+    receipt_email: str | None = None
 
     def sha256(self) -> str:
         """What an idempotency key is bound to."""
-        body = json.dumps([self.tier_id, self.provider, self.avatar_id, self.style_id])
-        return hashlib.sha256(body.encode()).hexdigest()
+        bought = [self.tier_id, self.provider, self.avatar_id, self.style_id]
+        # Only where there is one: a key from before there were receipts is still the same order's.
+        if self.receipt_email is not None:
+            bought.append(self.receipt_email)
+        return hashlib.sha256(json.dumps(bought).encode()).hexdigest()
 
 
 async def order_photos(darkroom: Darkroom, request: OrderRequest) -> PaymentView:
@@ -70,6 +77,7 @@ async def order_photos(darkroom: Darkroom, request: OrderRequest) -> PaymentView
         RowBusyError, DatabaseUnavailableError: ask again.
     """
     provider = _choose_provider(darkroom, request.provider)
+    request = _with_receipt(provider, request)
     await _refuse_impossible_order(darkroom, request)
 
     async def place(tx: Connection) -> int:
@@ -94,6 +102,17 @@ def _choose_provider(darkroom: Darkroom, name: str | None) -> PaymentProvider:
     if provider is None:
         raise RequestRefusedError(400, "UNKNOWN_PROVIDER", "No such way to pay")
     return provider
+
+
+def _with_receipt(provider: PaymentProvider, request: OrderRequest) -> OrderRequest:
+    """The order with its address in the one form we keep, if it has one."""
+    if request.receipt_email is not None:
+        return replace(request, receipt_email=checked_email(request.receipt_email))
+    if provider.receipt_email_needed:
+        raise RequestRefusedError(
+            400, "RECEIPT_EMAIL_NEEDED", "This way to pay needs an e-mail address for the receipt"
+        )
+    return request
 
 
 async def _refuse_impossible_order(darkroom: Darkroom, request: OrderRequest) -> None:
@@ -146,6 +165,7 @@ async def _place(
             request_id=request.request_id,
             order_avatar_id=request.avatar_id,
             order_style_id=request.style_id,
+            receipt_email=request.receipt_email,
         ),
         first_ask_seconds=darkroom.limits.payment_ask_first_seconds,
     )
@@ -191,6 +211,7 @@ async def _register(darkroom: Darkroom, *, user_id: int, payment_id: int) -> Pay
         title=f"{payment.photo_count} AI photos",
         return_url=f"{darkroom.base_url}/payments/{payment_id}",
         notify_url=f"{darkroom.base_url}/api/webhooks/payments/{provider.name}",
+        receipt_email=payment.receipt_email,
     )
     try:
         checkout = await provider.create(call)

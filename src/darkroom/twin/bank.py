@@ -331,7 +331,7 @@ class SandboxBank:
 
 
 def _public(row: sqlite3.Row) -> dict[str, Any]:
-    names = ("id", "order_id", "amount_minor", "currency", "status")
+    names = ("id", "order_id", "amount_minor", "currency", "status", "receipt_email")
     return {name: row[name] for name in names}
 
 
