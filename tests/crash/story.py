@@ -53,6 +53,7 @@ from darkroom.flow.receive import (
 from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
+from darkroom.flow.send_mail import send_due_mail
 from darkroom.flow.sign_in import (
     know_person,
     open_demo_session,
@@ -88,6 +89,7 @@ from darkroom.ports.generation import (
     Working,
 )
 from darkroom.ports.identity import Person
+from darkroom.ports.mail import Mail, MailUnavailableError
 from darkroom.ports.payments import (
     RefundAnswer,
     RefundCall,
@@ -621,12 +623,32 @@ def _weeks_later(world: World) -> None:
     """What nobody used is reminded of, and goes back; by a bank that knows no keys."""
     customer = world.insist(lambda shop: shop.customer())
     _unbound(world, customer, "forgotten")
+    _letter_not_taken(world)
     world.bank.refund_key_seconds = None
     for days in (4, 11):
         world.insist(lambda shop, days=days: shop.advance(days * 86_400))
         for _ in range(3):
             world.attempt(lambda shop: shop.round())
     _drain(world)
+    assert world.insist(lambda shop: shop.value("SELECT count(*) FROM mail_outbox")) == 0
+
+
+class _FullFolder:
+    """A way of letters on which nothing leaves."""
+
+    async def send(self, mail: Mail) -> None:
+        raise MailUnavailableError(f"letter {mail.message_id} stays here")
+
+
+def _letter_not_taken(world: World) -> None:
+    """A letter that cannot be sent today, and is not worth it when time has passed."""
+    wish = uuid4()
+    world.insist(
+        lambda shop: ask_sign_in_link(
+            shop.darkroom, email="bob@example.com", locale="ru", now_request=wish
+        )
+    )
+    world.insist(lambda shop: send_due_mail(replace(shop.darkroom, mailer=_FullFolder())))
 
 
 async def _gone(work: Awaitable[None]) -> None:
