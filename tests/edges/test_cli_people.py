@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from darkroom.config import Settings
@@ -49,7 +50,13 @@ class Desk:
         return asyncio.run(go())
 
     def types(self, *words: str) -> Result:
-        return CliRunner().invoke(build_cli(wires_of(open_darkroom=self.open)), ["sign-in", *words])
+        wires = wires_of(open_darkroom=self.open)
+        before = structlog.get_config()
+        try:
+            return CliRunner().invoke(build_cli(wires), ["sign-in", *words])
+        finally:
+            # The command sets up logging, for a process of its own.
+            structlog.configure(**before)
 
     def opens(self, address: str) -> OpenedSession:
         async def go() -> OpenedSession:
@@ -80,6 +87,7 @@ def test_a_link_for_each_way_to_name_a_customer(desk: Desk) -> None:
     ):
         said = desk.types(*words)
         assert said.exit_code == 0, said.output
+        assert "sign-in link made by hand" in said.stderr
         (line,) = said.stdout.splitlines()
         assert desk.opens(line).user_id == known.user_id
     invited = [desk.opens(desk.types("--email", "Ann@example.com").stdout) for _ in range(2)]

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from darkroom.core.due import next_due_seconds
 from darkroom.flow.forget_me import forget_me
 from darkroom.flow.send_mail import send_due_mail
 from darkroom.flow.sign_in_by_link import ask_sign_in_link, find_person, sign_in_by_link
@@ -181,6 +182,12 @@ async def test_without_a_mailer_letters_wait_and_wake_nobody(shop: Shop) -> None
     off = replace(shop.darkroom, mailer=None)
     assert await send_due_mail(off) == 0
     assert (await _row(shop))["status"] == "pending"
+    async with shop.database.connection() as tx:
+        # Where calls do the work: due now for who carries letters, and no reason to call who does not.
+        due_seconds = await next_due_seconds(tx, [], sends_mail=True)
+        assert due_seconds is not None
+        assert due_seconds <= 0
+        assert await next_due_seconds(tx, [], sends_mail=False) is None
     await shop.drain()
     assert (await _row(shop))["status"] == "sent"
 

@@ -7,6 +7,7 @@ import typer
 from darkroom.config import Settings
 from darkroom.edges.terminal import Wires, fail, run, settings_or_exit
 from darkroom.flow.sign_in_by_link import find_person, make_sign_in_link
+from darkroom.kit.log import configure_logging
 
 
 def add_people(app: typer.Typer, wires: Wires) -> None:
@@ -23,8 +24,10 @@ def add_people(app: typer.Typer, wires: Wires) -> None:
         """Print a link that signs one customer in, once, for half an hour. Who has it is them."""
         if sum(one is not None for one in (email, telegram_user, user)) != 1:
             fail("say who: one of --email, --telegram-user, --user", code=2)
-        # On its own line and unwrapped: for a clipboard or a pipe.
-        print(run(_link(wires, settings_or_exit(), email, telegram_user, user)))  # noqa: T201
+        settings = settings_or_exit()
+        configure_logging(settings.log_shape)
+        # Alone and unwrapped: for a clipboard or a pipe. What is logged goes to the other stream.
+        print(run(_link(wires, settings, email, telegram_user, user)))  # noqa: T201
 
 
 async def _link(
