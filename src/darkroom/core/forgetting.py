@@ -103,7 +103,7 @@ _WIPES: Final[tuple[LiteralString, ...]] = (
     """,
     """
     UPDATE generated_photos p
-    SET deleted_at = coalesce(p.deleted_at, darkroom_now()), erasing_at = darkroom_now()
+    SET deleted_at = coalesce(p.deleted_at, darkroom_now()), erasing_at = darkroom_now(), favorite_at = NULL
     FROM avatars a WHERE a.id = p.avatar_id AND a.user_id = %(user_id)s AND p.erasing_at IS NULL
     """,
     """
@@ -126,6 +126,7 @@ _WIPES: Final[tuple[LiteralString, ...]] = (
     "DELETE FROM sessions WHERE user_id = %(user_id)s",
     "DELETE FROM upload_requests WHERE user_id = %(user_id)s",
     "DELETE FROM idempotency_keys WHERE user_id = %(user_id)s",
+    "DELETE FROM photo_shares WHERE user_id = %(user_id)s",
 )
 
 

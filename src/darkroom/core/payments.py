@@ -27,7 +27,12 @@ class NewPayment:
 
 @dataclass(frozen=True, slots=True)
 class PaymentView:
-    """A payment as its owner sees it."""
+    """A payment as its owner sees it.
+
+    Attributes:
+        compensates: the payment whose missing photos this free set makes good.
+        redoes_photo_id: the photo that this free set of one photo makes again.
+    """
 
     id: int
     provider: str
@@ -45,6 +50,8 @@ class PaymentView:
     refund_reserved_minor: int
     created_at: datetime
     succeeded_at: datetime | None
+    compensates: int | None
+    redoes_photo_id: int | None
 
 
 _VIEW: Final = """
@@ -53,7 +60,7 @@ _VIEW: Final = """
            (SELECT j.id FROM generation_jobs j WHERE j.payment_id = p.id) AS job_id,
            (SELECT coalesce(sum(r.settled_minor), 0)::BIGINT FROM refunds r
             WHERE r.payment_id = p.id) AS refunded_minor,
-           p.refund_reserved_minor, p.created_at, p.succeeded_at
+           p.refund_reserved_minor, p.created_at, p.succeeded_at, p.compensates, p.redoes_photo_id
     FROM payments p
 """
 
@@ -147,6 +154,20 @@ async def view_payment(tx: Connection, *, user_id: int, payment_id: int) -> Paym
     async with tx.cursor(row_factory=class_row(PaymentView)) as cursor:
         await cursor.execute(_VIEW + " WHERE p.id = %s AND p.user_id = %s", [payment_id, user_id])
         return await cursor.fetchone()
+
+
+async def list_payments(
+    tx: Connection, *, user_id: int, before_id: int | None, limit: int
+) -> list[PaymentView]:
+    """This user's payments, free sets with them, newest first, below `before_id`."""
+    async with tx.cursor(row_factory=class_row(PaymentView)) as cursor:
+        await cursor.execute(
+            _VIEW
+            + " WHERE p.user_id = %(user_id)s AND (%(before_id)s::BIGINT IS NULL OR p.id < %(before_id)s)"
+            " ORDER BY p.id DESC LIMIT %(limit)s",
+            {"user_id": user_id, "before_id": before_id, "limit": limit},
+        )
+        return await cursor.fetchall()
 
 
 @dataclass(frozen=True, slots=True)

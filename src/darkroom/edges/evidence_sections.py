@@ -176,6 +176,7 @@ SECTIONS: Final = (
             "amount": "amount_minor",
             "second money for": "duplicate_of",
             "makes up for": "compensates",
+            "makes again photo": "redoes_photo_id",
             "created": "created_at",
         },
     ),

@@ -6,6 +6,7 @@ from darkroom.core.queue_messages import sweep_messages
 from darkroom.core.refunds import refund_providers_waited_for
 from darkroom.core.selfies import sweep_uploads
 from darkroom.core.sessions import sweep_sessions
+from darkroom.core.shares import sweep_shares
 from darkroom.core.sweeping import forget_idempotency_keys
 from darkroom.db.database import DatabaseRefusedError, RowBusyError
 from darkroom.flow.darkroom import Darkroom
@@ -17,7 +18,7 @@ log = get_logger("flow")
 
 
 async def sweep(darkroom: Darkroom) -> int:
-    """One bounded round: start paid orders that could not start, forget old message ids and keys.
+    """One bounded round: start paid orders that could not start, forget old message ids, keys and shares.
 
     Returns how many rows it touched. Safe at any time, any number of times, by anyone.
     """
@@ -35,7 +36,8 @@ async def sweep(darkroom: Darkroom) -> int:
             tx, older_than_seconds=limits.uploads_window_seconds, limit=limits.sweep_batch
         )
         sessions = await sweep_sessions(tx, limit=limits.sweep_batch)
-    return started + messages + keys + sessions + uploads
+        shares = await sweep_shares(tx, limit=limits.sweep_batch)
+    return started + messages + keys + sessions + shares + uploads
 
 
 async def _start_idle_orders(darkroom: Darkroom) -> int:
