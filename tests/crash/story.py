@@ -18,6 +18,7 @@ from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.fall_back import fall_back
+from darkroom.flow.favorites import mark_favorite, read_favorites
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
@@ -44,6 +45,7 @@ from darkroom.flow.read_back import (
 )
 from darkroom.flow.read_balances import read_last_balances, read_ledger
 from darkroom.flow.read_policy import read_promised
+from darkroom.flow.read_sets import read_catalog, read_payments, read_refunds_of, read_sets
 from darkroom.flow.receive import (
     QueueFailure,
     receive_generation_callback,
@@ -51,8 +53,10 @@ from darkroom.flow.receive import (
     receive_queue_message,
 )
 from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
+from darkroom.flow.redo_photo import redo_photo, redos_left
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
+from darkroom.flow.share_photos import end_share, open_share, read_shares, share
 from darkroom.flow.sign_in import know_person, sign_in, sign_out, whose_session
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.stock_catalog import export_catalog
@@ -113,6 +117,7 @@ def tell(world: World, crash: Crash) -> None:
     _made_again(world)
     _end_of_day(world)
     _looked_at(world, customer)
+    _liked_shown_and_made_again(world, customer)
     _by_people(world, customer)
     left = _left_behind(world, customer)
     _weeks_later(world)
@@ -629,6 +634,44 @@ def _looked_at(world: World, customer: Customer) -> None:
 
     for look in (look_at_orders, look_at_avatar, look_as_an_operator):
         world.insist(look)
+
+
+def _liked_shown_and_made_again(world: World, customer: Customer) -> None:
+    """A photo is marked, shown to others by a link that is ended, and made again once."""
+    who = {"user_id": customer.user_id}
+    wish = uuid4()
+
+    async def show(shop: Shop) -> int:
+        (newest, *_) = await read_sets(shop.darkroom, **who, before_id=None, limit=1)
+        assert newest.cover_photo_id is not None
+        await mark_favorite(shop.darkroom, **who, photo_id=newest.cover_photo_id, favorite=True)
+        (best,) = await read_favorites(shop.darkroom, **who, before_id=None, limit=1)
+        link = await share(
+            shop.darkroom, **who, job_id=newest.id, photo_id=best.id, days=1, request_id=wish
+        )
+        if await read_shares(shop.darkroom, **who):
+            await open_share(shop.darkroom, link.url.rpartition("/")[2])
+        await end_share(shop.darkroom, **who, share_id=link.id)
+        await redos_left(shop.darkroom, **who, job_id=newest.id)
+        return best.id
+
+    async def look_at_money(shop: Shop) -> None:
+        assert (await read_catalog(shop.darkroom)).styles
+        for payment in await read_payments(shop.darkroom, **who, before_id=None, limit=9):
+            await read_refunds_of(shop.darkroom, **who, payment_id=payment.id)
+
+    photo_id = world.insist(show)
+    world.insist(lambda shop: redo_photo(shop.darkroom, **who, photo_id=photo_id, request_id=wish))
+    _drain(world)
+    world.insist(look_at_money)
+    made = world.insist(
+        lambda shop: shop.rows(
+            "SELECT j.status, (SELECT count(*) FROM photo_shares) AS shares FROM payments p "
+            "JOIN generation_jobs j ON j.payment_id = p.id WHERE p.redoes_photo_id = %s",
+            photo_id,
+        )
+    )
+    assert made == [{"status": "completed", "shares": 1}], made
 
 
 async def _watch_to_the_end(watch: JobWatch, user_id: int, job_id: int) -> None:

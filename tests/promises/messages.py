@@ -397,6 +397,16 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     # The same rounds, called by the queue's own schedules: tests/edges/test_queue_doors.py.
     "POST /api/cron/poll-kie-tasks": "the same as GET, signed by the queue",
     "POST /api/cron/sweep": "the same as GET, signed by the queue",
+    # Of a set that is ready; at once, twice, by others: there.
+    "POST /api/photos/{photo_id}/redo": "a set of its own, for no money: tests/flow/test_redo.py",
+    "PUT /api/photos/{photo_id}/favorite": "a mark, no order: tests/edges/test_gallery.py",
+    "DELETE /api/photos/{photo_id}/favorite": "a mark, no order: tests/edges/test_gallery.py",
+    "POST /api/jobs/{job_id}/shares": "a link, no order: tests/flow/test_sharing.py",
+    "DELETE /api/shares/{share_id}": "a link, no order: tests/flow/test_sharing.py",
+    "GET /api/shares": "reads",
+    "GET /api/catalog": "reads",
+    "GET /api/jobs": "reads",
+    "GET /api/payments": "reads",
     "GET /api/policy": "reads",
     "GET /api/openapi.json": "reads",
     "GET /api/payments/{payment_id}": "reads",
