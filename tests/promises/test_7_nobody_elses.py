@@ -4,7 +4,7 @@ import logging
 from collections.abc import Generator, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from darkroom.adapters.qstash_receiver import QStashReceiver
 from darkroom.adapters.telegram_init_data import TelegramInitData
+from darkroom.flow.share_photos import share
 from darkroom.flow.sign_in import sign_in
 from darkroom.ports.identity import Person
 from tests.contracts.test_init_data import NOW, TOKEN, signed
@@ -28,6 +29,8 @@ OPEN_DOORS: Final = {
     "HEAD /api/openapi.json",
     # What is promised to whoever may buy.
     "GET /api/policy",
+    # What is sold, and for how much.
+    "GET /api/catalog",
     "GET /healthz",
     "GET /metrics",
     # The same page for everybody: it reads nothing.
@@ -86,11 +89,20 @@ async def _everything(shop: Shop) -> dict[str, str]:
 
 async def _addresses(shop: Shop, customer: Customer, job_id: int) -> dict[str, object]:
     """What stands in the addresses: real things of a real customer, which a stranger may have guessed."""
+    made = await share(
+        shop.darkroom,
+        user_id=customer.user_id,
+        job_id=job_id,
+        photo_id=None,
+        days=1,
+        request_id=uuid4(),
+    )
     return {
         "job_id": job_id,
         "avatar_id": customer.avatar_id,
         "payment_id": await shop.value("SELECT min(id) FROM payments"),
         "photo_id": await shop.value("SELECT min(id) FROM generated_photos"),
+        "share_id": made.id,
         "reference_id": await shop.value("SELECT min(id) FROM reference_photos"),
         "provider": "bank",
         "token": UUID(int=0),

@@ -6,11 +6,16 @@ ALTER TABLE generated_photos ADD COLUMN favorite_at TIMESTAMPTZ;
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX idx_generated_photos_favorite ON generated_photos (avatar_id, id DESC) WHERE favorite_at IS NOT NULL;
 
--- What a share points at: a set of its own user, and a photo of that set.
+-- What a share points at: a set of its own user, and a photo of that set. The same two indexes as before, unique now,
+-- so that foreign keys can: one more of (id, ...) would be one more to write at every photo.
 -- squawk-ignore require-concurrent-index-creation
-CREATE UNIQUE INDEX idx_generation_jobs_of_user ON generation_jobs (id, user_id);
+CREATE UNIQUE INDEX idx_generation_jobs_of_user ON generation_jobs (user_id, id);
 -- squawk-ignore require-concurrent-index-creation
-CREATE UNIQUE INDEX idx_generated_photos_of_job ON generated_photos (id, job_id);
+CREATE UNIQUE INDEX idx_generated_photos_of_job ON generated_photos (job_id, id);
+-- squawk-ignore require-concurrent-index-deletion
+DROP INDEX idx_generation_jobs_user;
+-- squawk-ignore require-concurrent-index-deletion
+DROP INDEX idx_generated_photos_job;
 
 -- A whole set (photo_id NULL) or one photo of it, for whoever holds the link. The link's token is signed, not stored.
 CREATE TABLE photo_shares (
@@ -26,8 +31,8 @@ CREATE TABLE photo_shares (
     CONSTRAINT photo_shares_time_is_limited CHECK (
         expires_at > created_at AND expires_at <= created_at + INTERVAL '720 hours'
     ),
-    CONSTRAINT photo_shares_of_own_set FOREIGN KEY (job_id, user_id) REFERENCES generation_jobs (id, user_id),
-    CONSTRAINT photo_shares_of_its_photo FOREIGN KEY (photo_id, job_id) REFERENCES generated_photos (id, job_id)
+    CONSTRAINT photo_shares_of_own_set FOREIGN KEY (user_id, job_id) REFERENCES generation_jobs (user_id, id),
+    CONSTRAINT photo_shares_of_its_photo FOREIGN KEY (job_id, photo_id) REFERENCES generated_photos (job_id, id)
 );
 CREATE INDEX idx_photo_shares_user ON photo_shares (user_id, id DESC);
 -- When a share was over, one way or the other.
