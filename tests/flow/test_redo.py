@@ -11,6 +11,7 @@ from darkroom.core.redoes import RedoRequest, StartedRedo, start_redo
 from darkroom.db.database import DatabaseRefusedError
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.forget_me import forget_me
+from darkroom.flow.gather_evidence import gather_evidence
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.pay_back import GoodwillRequest, pay_back
@@ -66,6 +67,9 @@ async def test_a_photo_is_made_again_with_the_same_prompt_and_another_seed(shop:
     assert (first.pop("share_minor"), again.pop("share_minor")) != (0, 0)
     assert first == again
     assert await shop.value("SELECT count(*) FROM refunds") == 0
+    for payment_id, other in ((job.payment_id, redo.payment_id), (redo.payment_id, job.payment_id)):
+        record = (await gather_evidence(shop.darkroom, payment_id)).record
+        assert [row["id"] for row in record.tables["related_payments"]] == [other]
     # Both are there: the first one stays what it is.
     assert len(await _photos(shop)) == 8
     await find_photo_file(
