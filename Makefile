@@ -88,3 +88,7 @@ clean: ## remove the virtual environment, the data folder and caches
 .PHONY: pictures
 pictures: $(VENV)/.installed ## draw docs/pictures: a contact sheet per style, by the studio as it stands
 	@$(BIN)/python -m scripts.make_pictures
+
+.PHONY: examples
+examples: $(VENV)/.installed ## draw the bundled brand's example photos, by the studio as it stands
+	@$(BIN)/python -m scripts.make_examples

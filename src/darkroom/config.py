@@ -46,6 +46,9 @@ class Settings(BaseSettings):
         alias="DARKROOM_DATA_DIR",
         description="the embedded database and local photos",
     )
+    brand_folder: Annotated[Path | None, BeforeValidator(strip)] = Field(
+        None, alias="DARKROOM_BRAND", description="your name, colours, legal pages and examples"
+    )
     serverless: bool = Field(
         False,
         alias="DARKROOM_SERVERLESS",
