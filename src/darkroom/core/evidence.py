@@ -93,6 +93,9 @@ TABLES: Final[dict[str, LiteralString]] = {
         "AND p.id <> this.id AND (p.duplicate_of = this.id OR p.compensates = this.id "
         "OR p.id IN (this.duplicate_of, this.compensates)) ORDER BY p.id"
     ),
+    "consent": (
+        "SELECT terms_sha256, locale, consented_at FROM consents WHERE payment_id = %(id)s"
+    ),
     "jobs": (
         "SELECT id, avatar_id, style_id, status, total_photos, completed_photos, reference_ids, "
         "deadline_at, created_at, finished_at FROM generation_jobs WHERE payment_id = %(id)s ORDER BY id"

@@ -2,6 +2,11 @@
 
 Three moments of a user: `forget_at` (asked: nobody signs in as this row any more), `wiped_at` (nothing of
 theirs is open: names and links are gone, pictures are marked to go), `forgotten_at` (no byte, no id is left).
+
+`funnel_steps` and `consents` stay as they are. They name no person: a step is a time and the number of a row of
+`users` that then holds nothing but a language and times, as the books' own rows do; a consent is a hash that
+everybody got who agreed on that day, and it is evidence of a payment that stays, too. Who comes back later
+is another row, and is counted as somebody new.
 """
 
 from typing import Final, LiteralString

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.funnel import note_chose, note_paid
 from darkroom.db.database import Connection
 from darkroom.ports.money import Money
 from darkroom.ports.payments import PaymentMoney
@@ -90,7 +91,10 @@ async def insert_payment(
                 "first_ask": first_ask_seconds,
             },
         )
-        return await cursor.fetchone()
+        payment_id = await cursor.fetchone()
+    if payment_id is not None:
+        await note_chose(tx, new.user_id)
+    return payment_id
 
 
 async def insert_grant(
@@ -199,6 +203,8 @@ async def mark_succeeded(tx: Connection, payment_id: int, *, provider_payment_id
         "WHERE id = %s AND status IN ('pending', 'canceled', 'expired')",
         [provider_payment_id, payment_id],
     )
+    if moved.rowcount == 1:
+        await note_paid(tx, payment_id)
     return moved.rowcount == 1
 
 

@@ -9,17 +9,24 @@ from darkroom.ports.generation import Reference
 
 
 async def ensure_user(tx: Connection, telegram_user_id: int, *, locale: str = "ru") -> int:
-    """The user with this Telegram id, created at first sight. Harmless twice and at once."""
+    """The user with this Telegram id, created at first sight, with the funnel's first step.
+
+    Harmless twice and at once. One statement makes both: also where no transaction is open, no crash leaves
+    somebody who never opened.
+    """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute("SELECT id FROM users WHERE telegram_user_id = %s", [telegram_user_id])
         known = await cursor.fetchone()
         if known is not None:
             return int(known)
         await cursor.execute(
-            "INSERT INTO users (telegram_user_id, locale) VALUES (%s, %s) "
+            "WITH made AS (INSERT INTO users (telegram_user_id, locale) VALUES (%s, %s) "
             "ON CONFLICT (telegram_user_id) WHERE telegram_user_id IS NOT NULL "
             "DO UPDATE SET telegram_user_id = EXCLUDED.telegram_user_id "
-            "RETURNING id",
+            "RETURNING id), "
+            "opened AS (INSERT INTO funnel_steps (user_id, step) SELECT id, 'opened' FROM made "
+            "ON CONFLICT DO NOTHING) "
+            "SELECT id FROM made",
             [telegram_user_id, locale],
         )
         return int(await cursor.fetchone() or 0)

@@ -4,6 +4,7 @@ import hashlib
 
 from psycopg.rows import scalar_row
 
+from darkroom.core.funnel import note_opened
 from darkroom.db.database import Connection
 
 
@@ -12,12 +13,13 @@ def _hash(token: str) -> str:
 
 
 async def open_session(tx: Connection, *, user_id: int, token: str, days: int) -> None:
-    """Let whoever holds this token be this user until the days are over."""
+    """Let whoever holds this token be this user until the days are over. However they came, they opened."""
     await tx.execute(
         "INSERT INTO sessions (user_id, token_sha256, expires_at) "
         "VALUES (%s, %s, darkroom_now() + make_interval(days => %s))",
         [user_id, _hash(token), days],
     )
+    await note_opened(tx, user_id)
 
 
 async def find_session_user(tx: Connection, token: str) -> int | None:
