@@ -206,7 +206,7 @@ class _Reader:
         try:
             table = tomllib.loads(self._bytes(TOML, TEXT_BYTES_MAX).decode())
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{TOML} of the brand: is no TOML: {error}") from None
+            raise _refusal(TOML, None, f"is no TOML: {error}") from None
         for key in table:
             if key not in _KNOWN:
                 raise _refusal(TOML, key, "is no key of a brand")

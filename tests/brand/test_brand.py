@@ -17,6 +17,7 @@ from darkroom.brand_rules import (
     render_page,
 )
 from darkroom.config import IsolatedSettings, SettingsError
+from darkroom.edges.terminal import run
 from darkroom.flow.stock_catalog import parse_catalog
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0h8v8z" fill="url(#a)"/></svg>'
@@ -120,6 +121,20 @@ def test_a_consent_names_what_two_files_hash_to(folder: Path) -> None:
 def test_a_wrong_key_is_refused_in_one_line(folder: Path, old: str, new: str, said: str) -> None:
     change(folder, old, new)
     assert said in refusal(folder)
+
+
+def test_a_command_that_meets_a_wrong_brand_ends_with_the_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "terms.en.md").unlink()
+
+    async def start() -> None:
+        load_brand(folder)
+
+    with pytest.raises(SystemExit) as ended:
+        run(start())
+    assert ended.value.code not in (0, None)
+    assert "terms.en.md is missing" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_missing_page_or_folder_is_named(folder: Path) -> None:
