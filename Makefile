@@ -42,6 +42,7 @@ run: $(VENV)/.installed ## API and worker on http://127.0.0.1:8000, everything e
 
 .PHONY: test
 test: $(VENV)/.installed-dev ## all tests, on real PostgreSQL (DATABASE_URL uses another server)
+	@bash scripts/install-browser.sh
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 SEED ?= $(shell date +%j)
@@ -85,6 +86,16 @@ lock: $(VENV)/.installed-dev ## renew the lock files: versions and hashes, no ad
 clean: ## remove the virtual environment, the data folder and caches
 	@rm -rf $(VENV) .darkroom demo-photos .pytest_cache .ruff_cache .hypothesis
 
+.PHONY: screenshots
+screenshots: $(VENV)/.installed-dev ## draw the README's pictures of the pages, in a real browser
+	@bash scripts/install-browser.sh
+	@$(BIN)/python -m pytest -q "tests/browser/test_the_way.py::test_a_customer_goes_the_whole_way_on_a_phone[en]"
+	@$(BIN)/python -m scripts.make_screenshots
+
 .PHONY: pictures
 pictures: $(VENV)/.installed ## draw docs/pictures: a contact sheet per style, by the studio as it stands
 	@$(BIN)/python -m scripts.make_pictures
+
+.PHONY: examples
+examples: $(VENV)/.installed ## draw the bundled brand's example photos, by the studio as it stands
+	@$(BIN)/python -m scripts.make_examples

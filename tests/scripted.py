@@ -191,9 +191,12 @@ class ScriptedBank:
     notice_reply: str = "OK"
     facts: dict[int, PaymentFact] = field(default_factory=dict[int, PaymentFact])
     keys: list[str] = field(default_factory=list[str])
+    asked_for: list[PaymentRequest] = field(default_factory=list[PaymentRequest])
     silent: bool = False
     refund_forms: RefundForms = RefundForms.PARTIAL
     refund_key_seconds: float | None = 86_400
+    receipt_email_needed: bool = False
+    checkout_base: str = "https://bank.example/"
     returned: dict[str, list[RefundFact]] = field(default_factory=dict[str, list[RefundFact]])
     refund_calls: list[RefundCall] = field(default_factory=list[RefundCall])
     on_refund: Callable[[RefundCall], Awaitable[RefundAnswer | None]] | None = None
@@ -203,6 +206,7 @@ class ScriptedBank:
     async def create(self, request: PaymentRequest) -> Checkout:
         assert_no_transaction("bank.create")
         self.keys.append(request.key)
+        self.asked_for.append(request)
         self.facts.setdefault(
             request.payment_id,
             PaymentFact(
@@ -211,7 +215,7 @@ class ScriptedBank:
         )
         if self.silent:
             raise PaymentProviderUnavailableError("no answer")
-        return Checkout(f"pay-{request.payment_id}", f"https://bank.example/{request.payment_id}")
+        return Checkout(f"pay-{request.payment_id}", f"{self.checkout_base}{request.payment_id}")
 
     async def ask(self, payment_id: int, provider_payment_id: str | None) -> PaymentFact | None:
         assert_no_transaction("bank.ask")

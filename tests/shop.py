@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Literal
 
 from darkroom.adapters.doorbell import LocalDoorbell
+from darkroom.adapters.mail_folder import FolderMailer
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.storage import open_storage
 from darkroom.adapters.thumbnails import make_thumbnail
@@ -30,6 +31,7 @@ from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
 from darkroom.limits import Limits
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.intake import Intake
+from darkroom.ports.mail import Mailer
 from tests.scripted import ScriptedBank, ScriptedIntake, ScriptedProvider, picture_of
 
 ROUNDS_MAX = 400
@@ -51,6 +53,8 @@ SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM refunds
     WHERE status IN ('requested', 'unknown')
     UNION ALL SELECT lease_until FROM refunds WHERE status = 'sending'
+    UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM mail_outbox
+    WHERE status = 'pending'
 ) waiting
 """
 
@@ -88,10 +92,17 @@ class Shop:
         return Customer(user_id, avatar_id, telegram_user_id)
 
     async def paid(
-        self, customer: Customer, *, tier: str = "starter", order_style: str | None = None
+        self,
+        customer: Customer,
+        *,
+        tier: str = "starter",
+        order_style: str | None = None,
+        receipt_email: str | None = None,
     ) -> int:
         """A payment of this customer that succeeded, as the bank's notice leaves it."""
-        payment_id = await self.ordered(customer, tier=tier, order_style=order_style)
+        payment_id = await self.ordered(
+            customer, tier=tier, order_style=order_style, receipt_email=receipt_email
+        )
         async with self.database.connection() as tx:
             await tx.execute(
                 "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now() WHERE id = %s",
@@ -100,7 +111,12 @@ class Shop:
         return payment_id
 
     async def ordered(
-        self, customer: Customer, *, tier: str = "starter", order_style: str | None = None
+        self,
+        customer: Customer,
+        *,
+        tier: str = "starter",
+        order_style: str | None = None,
+        receipt_email: str | None = None,
     ) -> int:
         """A pending payment that the bank knows of."""
         payment = await order_photos(
@@ -113,6 +129,7 @@ class Shop:
                 style_id=order_style,
                 idempotency_key=None,
                 request_id=uuid4(),
+                receipt_email=receipt_email,
             ),
         )
         return payment.id
@@ -231,8 +248,12 @@ async def open_shop(
     intake: Intake | None = None,
     bank: ScriptedBank | None = None,
     chat_enabled: bool = False,
+    mailer: Mailer | None = None,
 ) -> AsyncGenerator[Shop]:
-    """Join a Darkroom over scripted outsides; `provider` takes the scripted one's place."""
+    """Join a Darkroom over scripted outsides; `provider` takes the scripted one's place.
+
+    Letters go into a folder beside the objects, `outbox`, as in demo mode.
+    """
     scripted = provider if isinstance(provider, ScriptedProvider) else ScriptedProvider()
     bank = bank or ScriptedBank()
     limits = limits or Limits()
@@ -258,6 +279,7 @@ async def open_shop(
         selfie_days=30,
         chat_enabled=chat_enabled,
         base_url="http://127.0.0.1:8000",
+        mailer=mailer or FolderMailer(folder / "outbox", sender="Shop <shop@darkroom.test>"),
     )
     try:
         yield Shop(darkroom, database, scripted, bank)

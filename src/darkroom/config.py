@@ -20,6 +20,7 @@ from darkroom.settings_rules import (
     Word,
     is_loopback,
     is_remote_database,
+    refuse_half_a_mailer,
     refuse_odd_endpoint,
     refuse_odd_fallback,
     strip,
@@ -46,6 +47,9 @@ class Settings(BaseSettings):
         alias="DARKROOM_DATA_DIR",
         description="the embedded database and local photos",
     )
+    brand_folder: Annotated[Path | None, BeforeValidator(strip)] = Field(
+        None, alias="DARKROOM_BRAND", description="your name, colours, legal pages and examples"
+    )
     serverless: bool = Field(
         False,
         alias="DARKROOM_SERVERLESS",
@@ -64,7 +68,7 @@ class Settings(BaseSettings):
         None, alias="DATABASE_URL", description="PostgreSQL; unset starts the embedded one"
     )
     database_pool_size: int = Field(
-        22,
+        23,
         alias="DARKROOM_DATABASE_POOL_SIZE",
         ge=2,
         le=200,
@@ -174,6 +178,19 @@ class Settings(BaseSettings):
         alias="DARKROOM_SANDBOX_URL",
         description="the sandbox bank; unset is this server itself",
     )
+    sandbox_receipts: bool = Field(
+        False,
+        alias="DARKROOM_SANDBOX_RECEIPTS",
+        description="the sandbox bank wants an address for each receipt, as banks under 54-FZ do",
+    )
+    mail_folder: Text = Field(
+        None,
+        alias="DARKROOM_MAIL_FOLDER",
+        description="letters are put here as .eml files; unset: `outbox` of demo mode, else no mail",
+    )
+    mail_from: Text = Field(
+        None, alias="DARKROOM_MAIL_FROM", description="who letters are from; needed with the folder"
+    )
     telegram_bot_token: Secret = Field(
         None,
         alias="TELEGRAM_BOT_TOKEN",
@@ -266,6 +283,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "kie.ai is half configured: DARKROOM_STORAGE_URL is not set, it could not read selfies"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_half_a_mailer(self) -> "Settings":
+        refuse_half_a_mailer(self.mail_folder, self.mail_from, is_demo=self.mode == "demo")
         return self
 
     @model_validator(mode="after")

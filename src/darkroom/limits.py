@@ -72,6 +72,17 @@ class Limits(BaseModel):
     """Three avatars of eight selfies, one file a request, twice over and a little."""
     session_days: int = 30
     """A customer comes back for the photos within a month; after that they open the Mini App again."""
+    sign_in_link_seconds: float = 1800
+    """Half an hour: a letter that waits in a queue still opens; one that is found a day later does not."""
+    sign_in_links_max: int = 5
+    sign_in_links_window_seconds: float = 3600
+    """Five letters an hour to one address: enough for whoever looks into the wrong mailbox, and no flood."""
+    mail_retry_base_seconds: float = 5
+    mail_retry_cap_seconds: float = 300
+    mail_tries_max: int = 10
+    """5, 10, 20 ... 300 s: nine pauses are 25 minutes; after that the letter's link is as good as dead."""
+    mail_days: int = 7
+    """Letters and links are kept so long as what a session leaves: for a customer who asks where theirs is."""
     look_seconds: float = 2
     """Between two looks at the jobs that are watched: what a lost NOTIFY costs a waiting customer. One
     statement a process, however many watch."""

@@ -5,12 +5,15 @@ Every refusal is a ValueError of one line that never repeats the value, which ma
 """
 
 import ipaddress
+from email.utils import parseaddr
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from darkroom.kit.email_address import normal_email
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1"})
 LINK_SECRET_MIN: Final = 32
@@ -152,6 +155,28 @@ def refuse_odd_fallback(
             raise ValueError("DARKROOM_GENERATION_FALLBACK names KIE_MODEL: say `kie`")
     if len({first, *names}) != len(names) + 1:
         raise ValueError("DARKROOM_GENERATION_FALLBACK names one provider twice, or the first one")
+
+
+def refuse_half_a_mailer(folder: str | None, sender: str | None, *, is_demo: bool) -> None:
+    """Let in a folder with a sender, or neither; demo mode has both by itself.
+
+    Raises:
+        ValueError: with one line that names the variable.
+    """
+    if sender is not None:
+        try:
+            address = normal_email(parseaddr(sender)[1])
+        except ValueError:
+            raise ValueError("DARKROOM_MAIL_FROM is no address: shop@example.com") from None
+        # The parser reads over what does not belong there: what it made up is no address of the operator's.
+        if address not in sender.lower():
+            raise ValueError("DARKROOM_MAIL_FROM is no address: shop@example.com")
+        if not sender.isprintable():
+            raise ValueError("DARKROOM_MAIL_FROM has characters that stand in no header")
+    if is_demo or (folder is None) == (sender is None):
+        return
+    missing = "DARKROOM_MAIL_FOLDER" if folder is None else "DARKROOM_MAIL_FROM"
+    raise ValueError(f"mail is half configured: {missing} is not set")
 
 
 def is_remote_database(dsn: str) -> bool:

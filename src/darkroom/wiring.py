@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -15,6 +17,7 @@ from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider, KieTerms
 from darkroom.adapters.generation.studio_provider import StudioProvider
 from darkroom.adapters.intake import ProcessIntake
+from darkroom.adapters.mail_folder import FolderMailer, examine_mail_folder
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.public_address import examine_public_address
@@ -26,11 +29,13 @@ from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
+from darkroom.brand import load_brand
 from darkroom.config import Settings
 from darkroom.core.checkup import examine_database
 from darkroom.db.database import Database
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.edges.server import ServerParts, build_server
+from darkroom.edges.site.texts import Texts
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.examine import (
@@ -51,6 +56,7 @@ from darkroom.ports.payments import PaymentProvider
 from darkroom.ports.schedules import Schedules
 
 BANK_PATH: Final = "/sandbox-bank"
+DEMO_SENDER: Final = "Darkroom <demo@darkroom.invalid>"
 
 
 @asynccontextmanager
@@ -148,6 +154,14 @@ def store_place(settings: Settings) -> S3Place | None:
     )
 
 
+def mailer_of(settings: Settings) -> FolderMailer | None:
+    """Who carries letters; None: mail is off. Demo mode puts them into the data folder."""
+    if settings.mail_folder is None and settings.mode != "demo":
+        return None
+    folder = settings.mail_folder or settings.data_dir / "outbox"
+    return FolderMailer(Path(folder).absolute(), sender=settings.mail_from or DEMO_SENDER)
+
+
 @asynccontextmanager
 async def open_darkroom(
     settings: Settings, limits: Limits | None = None
@@ -160,7 +174,9 @@ async def open_darkroom(
     payments: dict[str, PaymentProvider] = {}
     secret = sandbox_secret(settings)
     if secret is not None:
-        payments["sandbox"] = SandboxPayments(base_url=bank_url(settings), secret=secret)
+        payments["sandbox"] = SandboxPayments(
+            base_url=bank_url(settings), secret=secret, receipts=settings.sandbox_receipts
+        )
     doorbell = _doorbell(settings)
     async with open_database(settings) as database:
         darkroom = Darkroom(
@@ -184,6 +200,7 @@ async def open_darkroom(
             chat_enabled=False,
             base_url=settings.base_url,
             generation_fallback=settings.fallback_names,
+            mailer=mailer_of(settings),
         )
         try:
             yield darkroom
@@ -282,6 +299,9 @@ async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
             stack.push_async_callback(provider.close)
             if name == settings.generation_provider or isinstance(provider, CreditMeter):
                 checks.append(Check(f"photos: {name}", partial(examine_provider, provider)))
+        mailer = mailer_of(settings)
+        if mailer is not None:
+            checks.append(Check("mail", partial(examine_mail_folder, mailer)))
         checks += _queue_checks(settings) + _secret_checks(settings)
         if settings.public_url is not None:
             checks.append(
@@ -352,6 +372,12 @@ def build_application(
         darkroom,
         ServerParts(
             demo=settings.mode == "demo",
+            brand=load_brand(
+                settings.brand_folder,
+                selfie_days=settings.selfie_days,
+                text_keys=Texts().keys,
+            ),
+            upload_origin=_upload_origin(settings),
             cron_secret=None if secret is None else secret.get_secret_value(),
             queue_receiver=receiver,
             serverless=settings.serverless,
@@ -362,6 +388,17 @@ def build_application(
             mounts=mounts or {},
         ),
     )
+
+
+def _upload_origin(settings: Settings) -> str | None:
+    """Where browsers put selfies by themselves: hosting without a worker takes no large requests."""
+    place = store_place(settings)
+    if place is None or not settings.serverless:
+        return None
+    link = urlsplit(
+        open_storage(place, settings.data_dir / "objects").writable_link("uploads/-", seconds=60)
+    )
+    return f"{link.scheme}://{link.netloc}"
 
 
 def bundled_catalog() -> str:

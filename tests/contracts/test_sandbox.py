@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -195,3 +196,45 @@ async def test_the_banks_books_survive_its_restart(tmp_path: Path) -> None:
     second = SandboxBank(secret=SECRET, file=file, public_url="http://bank")
     async with second.running():
         assert [payment["order_id"] for payment in second.payments()] == [1]
+
+
+async def test_the_address_of_a_receipt_reaches_the_bank(street: Street) -> None:
+    """In the payment's own resource, and never as a word that is not there."""
+    plain = await street.client.create(request_of(street, 7))
+    with_receipt = await street.client.create(
+        replace(request_of(street, 8), receipt_email="ann@example.com")
+    )
+    async with httpx.AsyncClient(base_url=street.bank_url, trust_env=False) as client:
+        for checkout, email in ((plain, None), (with_receipt, "ann@example.com")):
+            shown = await client.get(
+                f"/v1/payments/{checkout.provider_payment_id}",
+                headers={"Authorization": f"Bearer {SECRET}"},
+            )
+            assert shown.json()["receipt_email"] == email
+    assert not street.client.receipt_email_needed
+    insists = SandboxPayments(base_url=street.bank_url, secret=SECRET, receipts=True)
+    assert insists.receipt_email_needed
+    await insists.close()
+
+
+async def test_books_from_before_there_were_receipts_are_opened(tmp_path: Path) -> None:
+    file = tmp_path / "old.sqlite"
+    SandboxBank(secret=SECRET, file=file, public_url="http://bank").books.close()
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.execute("ALTER TABLE payments DROP COLUMN receipt_email")
+    bank = SandboxBank(secret=SECRET, file=file, public_url="http://bank")
+    assert bank.payments() == []
+    row = bank.books.open_payment(
+        "1-1",
+        {
+            "order_id": 1,
+            "amount_minor": 1,
+            "currency": "RUB",
+            "title": "",
+            "return_url": "",
+            "notify_url": "",
+            "receipt_email": "ann@example.com",
+        },
+    )
+    assert row["receipt_email"] == "ann@example.com"
+    bank.books.close()

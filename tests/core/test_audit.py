@@ -20,6 +20,10 @@ BREAKS = {
     "job_without_consumed_payment": (
         "UPDATE payments SET generation_consumed = FALSE, consumed_at = NULL WHERE id = 1"
     ),
+    "redo_is_explained": (
+        "ALTER TABLE payments DROP CONSTRAINT payments_redo_is_one_free_photo;"
+        "UPDATE payments SET redoes_photo_id = (SELECT min(id) FROM generated_photos) WHERE id = 2"
+    ),
     "foreign_avatar": (
         "INSERT INTO users (telegram_user_id) VALUES (9999999); UPDATE avatars SET user_id ="
         " (SELECT id FROM users WHERE telegram_user_id = 9999999)"

@@ -16,6 +16,7 @@ from darkroom.flow.prepare import prepare
 from darkroom.flow.read_avatars import read_selfie_image, read_selfies
 from darkroom.flow.read_back import read_photos
 from darkroom.flow.reconcile import Look, reconcile
+from darkroom.flow.sign_in_by_link import ask_sign_in_link
 from darkroom.flow.upload_directly import keep_uploads, open_uploads
 from darkroom.twin.kie_faults import Fault, Kind
 from darkroom.wiring import bundled_catalog
@@ -46,6 +47,7 @@ def tell(world: OutsideWorld, crash: Crash) -> None:
     world.insist(lambda shop: shop.customer(LEAVER))
     world.crash = crash
     world.insist(lambda shop: prepare(shop.darkroom, bundled_catalog()))
+    world.insist(lambda shop: ask_sign_in_link(shop.darkroom, email="ann@example.com", locale="ru"))
     _uploaded_directly(world, buyer)
     _made(world, buyer)
     _asked_back(world, buyer)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
+from darkroom.brand import Brand, load_brand
 from darkroom.edges.queue_door import QueueReceiver
 from darkroom.edges.server import ServerParts, build_server
 from darkroom.ports.identity import IdentityCheck
@@ -22,12 +23,14 @@ def application_of(
     cron: str | None = CRON_SECRET,
     identity_check: IdentityCheck | None = None,
     serverless: bool = False,
+    brand: Brand | None = None,
 ) -> FastAPI:
     """The application over this shop."""
     return build_server(
         shop.darkroom,
         ServerParts(
             demo=demo,
+            brand=brand or load_brand(None),
             cron_secret=cron,
             queue_receiver=receiver,
             identity_check=identity_check,

@@ -66,7 +66,9 @@ async def test_a_session_stands_for_the_init_data_until_it_ends(shop: Shop) -> N
         token = opened.json()["data"]["token"]
         cookie = opened.headers["set-cookie"]
         assert opened.status_code == 201
-        assert all(word in cookie for word in ("HttpOnly", "Secure", "SameSite=none"))
+        assert all(
+            word in cookie for word in ("HttpOnly", "Secure", "SameSite=None", "Partitioned")
+        )
         client.cookies.clear()
         bearer = {"Authorization": f"Bearer {token}"}
         assert (await client.get("/api/payments/1", headers=bearer)).status_code == 200
@@ -146,7 +148,7 @@ async def test_a_customer_without_telegram_buys_and_sees_like_any_other(shop: Sh
     user_id = await shop.value("INSERT INTO users (telegram_user_id) VALUES (NULL) RETURNING id")
     async with shop.database.transaction() as tx:
         avatar_id = await create_avatar(tx, user_id=user_id, name="Me")
-        await open_session(tx, user_id=user_id, token="web-session", days=1)
+        await open_session(tx, user_id=user_id, token="web-session", origin="telegram", days=1)
     await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture_of(1))
     wish = {"tierId": "starter", "avatarId": avatar_id, "styleId": "signature"}
     headers = {"Authorization": "Bearer web-session"}

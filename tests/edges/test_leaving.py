@@ -150,7 +150,7 @@ async def test_who_leaves_is_signed_out_and_their_links_open_nothing(shop: Shop)
         links += [photo[name] for photo in view["photos"] for name in ("imageUrl", "thumbnailUrl")]
         assert {(await client.get(link)).status_code for link in links} == {200}
         left = await client.delete("/api/me", headers=headers)
-        assert 'darkroom_session=""' in left.headers["set-cookie"]
+        assert "darkroom_session=; Max-Age=0" in left.headers["set-cookie"]
         assert {(await client.get(link)).status_code for link in links} == {404}
         assert (await client.delete("/api/me")).status_code == 401
     assert await shop.value("SELECT count(*) FROM users WHERE forgotten_at IS NOT NULL") == 0
@@ -219,6 +219,7 @@ async def test_the_policy_is_for_everybody_to_read(shop: Shop) -> None:
             "unusedRefundDays": 14,
             "lateMoney": "start",
             "withoutPartial": "whole",
+            "redoPhotos": 1,
         }
         for number in ("30", "70 %", "60", "3", "14"):
             assert number in text_ru
@@ -226,8 +227,8 @@ async def test_the_policy_is_for_everybody_to_read(shop: Shop) -> None:
         async with shop.database.connection() as tx:
             await tx.execute(
                 "INSERT INTO refund_policies (whole_price_below_percent, job_deadline_seconds, "
-                "unused_remind_days, unused_refund_days, late_money, without_partial) "
-                "VALUES (50, 90, 1, 2, 'refund', 'grant')"
+                "unused_remind_days, unused_refund_days, late_money, without_partial, redo_photos) "
+                "VALUES (50, 90, 1, 2, 'refund', 'grant', 0)"
             )
         second = (await client.get("/api/policy")).json()["data"]
     assert (second["wholePriceBelowPercent"], second["lateMoney"]) == (50, "refund")
@@ -235,3 +236,8 @@ async def test_the_policy_is_for_everybody_to_read(shop: Shop) -> None:
     assert "недостающее делаем ещё раз бесплатно" in second["textRu"]
     assert "made again for free" in second["textEn"]
     assert "closed already goes back" in second["textEn"]
+    assert "переснять из готового заказа: 1 фотография" in text_ru
+    assert "1 photo of it made again" in text_en
+    assert second["redoPhotos"] == 0
+    assert "не переснимаем" in second["textRu"]
+    assert "not made again for free" in second["textEn"]

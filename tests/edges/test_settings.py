@@ -1,6 +1,7 @@
 """Settings that are secrets: nothing that shows the settings shows them."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from darkroom.adapters.generation import kie
 from darkroom.adapters.storage_s3 import S3Place, open_bucket
 from darkroom.config import IsolatedSettings, Settings, SettingsError, read_settings
 from darkroom.settings_rules import KIE_MODELS
-from darkroom.wiring import store_place
+from darkroom.wiring import mailer_of, store_place
 
 WORDS = ("SECRET", "TOKEN", "API_KEY", "SIGNING_KEY", "HMAC_KEY", "DATABASE_URL")
 """What the name of a setting says when its value is a secret."""
@@ -408,3 +409,33 @@ def test_demo_mode_refuses_the_database_of_another_machine(
 )
 def test_demo_mode_takes_a_database_of_this_machine(dsn: str) -> None:
     assert IsolatedSettings.model_validate({**DEMO, "DATABASE_URL": dsn}).mode == "demo"
+
+
+MAIL = {"DARKROOM_MAIL_FOLDER": "/var/mail/out", "DARKROOM_MAIL_FROM": "Shop <shop@example.com>"}
+
+
+@pytest.mark.parametrize("missing", sorted(MAIL))
+def test_mail_without_a_sender_or_without_a_folder_is_refused_by_name(missing: str) -> None:
+    assert IsolatedSettings.model_validate(MAIL).mail_folder == "/var/mail/out"
+    given = {name: value for name, value in MAIL.items() if name != missing}
+    with pytest.raises(ValidationError, match=f"mail is half configured: {missing} is not set"):
+        IsolatedSettings.model_validate(given)
+    assert mailer_of(IsolatedSettings.model_validate({})) is None
+
+
+@pytest.mark.parametrize(
+    "odd", ["shop", "Shop <shop>", "a@b.example\nBcc: c@d.example", "a@b c.example"]
+)
+def test_a_sender_that_is_no_address_is_refused(odd: str) -> None:
+    with pytest.raises(ValidationError, match="DARKROOM_MAIL_FROM"):
+        IsolatedSettings.model_validate({**MAIL, "DARKROOM_MAIL_FROM": odd})
+
+
+def test_demo_mode_has_an_outbox_of_its_own(tmp_path: Path) -> None:
+    demo = {"DARKROOM_MODE": "demo", "DARKROOM_DATA_DIR": str(tmp_path)}
+    mailer = mailer_of(IsolatedSettings.model_validate(demo))
+    assert mailer is not None
+    assert mailer.folder == tmp_path / "outbox"
+    elsewhere = mailer_of(IsolatedSettings.model_validate({**demo, **MAIL}))
+    assert elsewhere is not None
+    assert str(elsewhere.folder) == "/var/mail/out"

@@ -71,6 +71,7 @@ async def test_a_policy_holds_for_what_is_sold_under_it(shop: Shop) -> None:
     [
         "late_mony = 'start'",
         "late_money = 'keep'",
+        "redo_photos = 101",
         "unused_refund_days = 1",
         "x = 1",
         "unused_remind_days = '3'",

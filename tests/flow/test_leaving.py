@@ -30,6 +30,7 @@ from darkroom.flow.read_avatars import read_selfie_image
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
 from darkroom.flow.sign_in import know_person, sign_in, whose_session
+from darkroom.flow.sign_in_by_link import ask_sign_in_link
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.kit.checkpoint import checkpoints_handled_by
@@ -404,6 +405,11 @@ SELECT (SELECT array_agg(DISTINCT a.name) FROM avatars a WHERE a.user_id = u.id)
         JOIN task_attempts x ON x.task_id = t.id
         WHERE j.user_id = u.id AND num_nonnulls(t.result_url, x.result_url) > 0) AS links,
        (SELECT count(*) FROM payments p WHERE p.user_id = u.id AND p.checkout_url IS NOT NULL) AS checkouts,
+       (SELECT count(*) FROM payments p WHERE p.user_id = u.id AND p.receipt_email IS NOT NULL) AS receipts,
+       num_nonnulls(u.telegram_user_id, u.forgotten_telegram_user_id) AS telegram_ids,
+       num_nonnulls(u.email) AS emails,
+       (SELECT count(*) FROM sign_in_links l WHERE l.user_id = u.id) AS sign_in_links,
+       (SELECT count(*) FROM mail_outbox m WHERE m.user_id = u.id) AS letters,
        (SELECT count(*) FROM sessions s WHERE s.user_id = u.id) AS sessions,
        (SELECT count(*) FROM upload_requests q WHERE q.user_id = u.id) AS uploads,
        (SELECT count(*) FROM idempotency_keys k WHERE k.user_id = u.id) AS keys,
@@ -423,7 +429,11 @@ async def test_what_is_wiped_was_there(shop: Shop) -> None:
     shop.darkroom = replace(shop.darkroom, chat_enabled=True)
     leaver = await shop.customer()
     await sign_in(shop.darkroom, Person(leaver.telegram_user_id, "ru"))
-    payment_id = await shop.paid(leaver)
+    await shop.rows(
+        "UPDATE users SET email = 'me@example.com' WHERE id = %s RETURNING id", leaver.user_id
+    )
+    await ask_sign_in_link(shop.darkroom, email="me@example.com", locale="ru")
+    payment_id = await shop.paid(leaver, receipt_email="me@example.com")
     await start_generation(
         shop.darkroom, shop.request(leaver, payment_id=payment_id, key="my own words")
     )
@@ -517,6 +527,18 @@ async def test_the_payers_id_is_there_until_the_money_is_back(shop: Shop) -> Non
     assert again != leaver.user_id
     assert (await _forgotten(shop, leaver.user_id))["forgotten_telegram_user_id"] is None
     assert set(payers) == {leaver.telegram_user_id}
+
+
+async def test_the_receipts_address_is_there_until_the_money_is_back(shop: Shop) -> None:
+    """A refund has a receipt, too, and its customer has left by then."""
+    leaver = await shop.customer()
+    await shop.paid(leaver, receipt_email="me@example.com")
+    await forget_me(shop.darkroom, user_id=leaver.user_id)
+    await forget_leavers(shop.darkroom)
+    assert await shop.value("SELECT receipt_email FROM payments") == "me@example.com"
+    assert (await _forgotten(shop, leaver.user_id))["forgotten_at"] is not None
+    assert [call.receipt_email for call in shop.bank.refund_calls] == ["me@example.com"]
+    assert await shop.value("SELECT receipt_email FROM payments") is None
 
 
 async def test_a_refused_refund_keeps_the_id_and_no_picture(shop: Shop, tmp_path: Path) -> None:

@@ -397,6 +397,16 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     # The same rounds, called by the queue's own schedules: tests/edges/test_queue_doors.py.
     "POST /api/cron/poll-kie-tasks": "the same as GET, signed by the queue",
     "POST /api/cron/sweep": "the same as GET, signed by the queue",
+    # Of a set that is ready; at once, twice, by others: there.
+    "POST /api/photos/{photo_id}/redo": "a set of its own, for no money: tests/flow/test_redo.py",
+    "PUT /api/photos/{photo_id}/favorite": "a mark, no order: tests/edges/test_gallery.py",
+    "DELETE /api/photos/{photo_id}/favorite": "a mark, no order: tests/edges/test_gallery.py",
+    "POST /api/jobs/{job_id}/shares": "a link, no order: tests/flow/test_sharing.py",
+    "DELETE /api/shares/{share_id}": "a link, no order: tests/flow/test_sharing.py",
+    "GET /api/shares": "reads",
+    "GET /api/catalog": "reads",
+    "GET /api/jobs": "reads",
+    "GET /api/payments": "reads",
     "GET /api/policy": "reads",
     "GET /api/openapi.json": "reads",
     "GET /api/payments/{payment_id}": "reads",
@@ -412,8 +422,29 @@ NOT_MESSAGES: Final[dict[str, str]] = {
     "GET /healthz": "reads",
     "GET /metrics": "reads",
     "GET /": "reads",
-    "GET /payments/{payment_id}": "reads",
-}
+    **{
+        f"GET {path}": "reads"
+        for path in (
+            "/assets/{name}", "/terms", "/privacy", "/sign-in", "/sign-in/{token}", "/left", "/s/{token}",
+            "/avatars", "/avatars/{avatar_id}", "/avatars/{avatar_id}/selfies",
+            "/avatars/{avatar_id}/selfies/{selfie_id}", "/order", "/payments", "/payments/{payment_id}",
+            "/payments/{payment_id}/now", "/payments/{payment_id}/receipt", "/sets", "/sets/{job_id}",
+            "/sets/{job_id}/now", "/favorites", "/shares", "/account",
+        )
+    },
+    # The same flow as the API's doors in the matrix; what is the pages' own: tests/edges/test_pages.py.
+    **{
+        f"POST {path}": "a page's form"
+        for path in (
+            "/start", "/sign-in", "/sign-in/demo", "/sign-in/{token}", "/sign-out", "/avatars",
+            "/avatars/{avatar_id}/selfies", "/avatars/{avatar_id}/selfies/{selfie_id}/remove",
+            "/avatars/{avatar_id}/name", "/avatars/{avatar_id}/remove", "/order",
+            "/payments/{payment_id}/ask-back", "/payments/{payment_id}/start", "/photos/{photo_id}/favorite",
+            "/photos/{photo_id}/redo", "/sets/{job_id}/share", "/shares/{share_id}/end", "/account/forget",
+        )
+    },
+    "GET /language/{locale}": "a taste, no order",
+}  # fmt: skip
 """Every other door of the application, and why no message of the matrix comes in by it."""
 BY_HAND: Final = frozenset(
     {

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Generator, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -16,6 +16,8 @@ from psycopg.sql import SQL, Identifier
 
 from darkroom.adapters.qstash_receiver import QStashReceiver
 from darkroom.adapters.telegram_init_data import TelegramInitData
+from darkroom.edges import site
+from darkroom.flow.share_photos import share
 from darkroom.flow.sign_in import sign_in
 from darkroom.ports.identity import Person
 from tests.contracts.test_init_data import NOW, TOKEN, signed
@@ -23,21 +25,35 @@ from tests.edges.serving import application_of, client_of
 from tests.shop import Customer, Shop
 
 OPEN_DOORS: Final = {
-    "GET /",
     "GET /api/openapi.json",
     "HEAD /api/openapi.json",
     # What is promised to whoever may buy.
     "GET /api/policy",
+    # What is sold, and for how much.
+    "GET /api/catalog",
     "GET /healthz",
     "GET /metrics",
-    # The same page for everybody: it reads nothing.
-    "GET /payments/{payment_id}",
     # Ends the session that it is shown, if it is one.
     "DELETE /api/session",
 }
 """What anybody may open. Every other door asks who it is."""
 BY_TOKEN: Final = "POST /api/webhooks/generation/{provider}/{token}"
 """Whose it is stands in the address: a token that we never gave out is not found."""
+OPEN_PAGES: Final = {"GET /", "GET /terms", "GET /privacy", "GET /sign-in", "GET /left"}
+"""Pages that are the same for everybody, or ask who it is."""
+PAGES: Final = {
+    f"{method} {getattr(route, 'path', '')}"
+    for room in site.PAGES
+    for route in room.router.routes
+    for method in getattr(route, "methods", ())
+}
+PAGES_BY_TOKEN: Final = {
+    "GET /assets/{name}": 404,
+    "GET /s/{token}": 404,
+    "GET /sign-in/{token}": 410,
+    # A browser's language: a cookie, and no row.
+    "GET /language/{locale}": 303,
+}
 ANYBODY: Final[tuple[dict[str, str], ...]] = (
     {},
     {"neonUserId": "1"},
@@ -86,15 +102,42 @@ async def _everything(shop: Shop) -> dict[str, str]:
 
 async def _addresses(shop: Shop, customer: Customer, job_id: int) -> dict[str, object]:
     """What stands in the addresses: real things of a real customer, which a stranger may have guessed."""
+    made = await share(
+        shop.darkroom,
+        user_id=customer.user_id,
+        job_id=job_id,
+        photo_id=None,
+        days=1,
+        request_id=uuid4(),
+    )
     return {
         "job_id": job_id,
         "avatar_id": customer.avatar_id,
         "payment_id": await shop.value("SELECT min(id) FROM payments"),
         "photo_id": await shop.value("SELECT min(id) FROM generated_photos"),
+        "share_id": made.id,
         "reference_id": await shop.value("SELECT min(id) FROM reference_photos"),
         "provider": "bank",
+        "selfie_id": await shop.value("SELECT min(id) FROM reference_photos"),
+        "name": "app.css",
+        "locale": "en",
         "token": UUID(int=0),
     }
+
+
+def _judge_page(door: str, answers: list[httpx.Response]) -> None:
+    """A form that names no page of ours is refused; a page sends strangers to the sign-in."""
+    statuses = {answer.status_code for answer in answers}
+    if door.startswith("POST"):
+        assert statuses == {401}, door
+    elif door in OPEN_PAGES:
+        assert statuses == {200}, door
+    elif door in PAGES_BY_TOKEN:
+        assert statuses == {PAGES_BY_TOKEN[door]}, door
+    else:
+        assert statuses == {303}, door
+        targets = {answer.headers["Location"].partition("?")[0] for answer in answers}
+        assert targets == {"/sign-in"}, door
 
 
 async def test_no_door_opens_to_nobody(shop: Shop) -> None:
@@ -122,6 +165,9 @@ async def test_no_door_opens_to_nobody(shop: Shop) -> None:
                 for query in ANYBODY
             ]
             statuses = {answer.status_code for answer in answers}
+            if door in PAGES:
+                _judge_page(door, answers)
+                continue
             if door in OPEN_DOORS:
                 assert statuses <= {200, 204}, door
                 opened.add(door)

@@ -196,7 +196,8 @@ def test_every_reachable_status_has_its_moment() -> None:
     everyday = {row for moment in CHOSEN for row in moment.rows}
     assert every == everyday == _reached()
     assert {(status.kind, status.name) for status in STATUSES} - _reached() == NOT_MADE_YET
-    assert {moment.held for moment in MOMENTS} - {None} == set(get_args(LeaseKind))
+    # A letter is of no order.
+    assert {moment.held for moment in MOMENTS} - {None} == set(get_args(LeaseKind)) - {"mail"}
     assert max(Counter(moment.name for moment in MOMENTS).values()) == 1
 
 

@@ -60,6 +60,22 @@ QUESTIONS: Final = (
         "OR p.consumed_avatar_id IS DISTINCT FROM j.avatar_id",
     ),
     Question(
+        "redo_is_explained",
+        "A photo made again is one photo of a paid set of the same customer, avatar and style, "
+        "and no set has more of them than its policy allows.",
+        "SELECT r.id AS payment_id, r.redoes_photo_id, o.id AS original_payment_id FROM payments r "
+        "JOIN generated_photos g ON g.id = r.redoes_photo_id "
+        "JOIN generation_jobs j ON j.id = g.job_id JOIN payments o ON o.id = j.payment_id "
+        "JOIN refund_policies policy ON policy.id = o.policy_id "
+        "LEFT JOIN generation_jobs again ON again.payment_id = r.id "
+        "LEFT JOIN kie_tasks t ON t.job_id = again.id LEFT JOIN kie_tasks first ON first.id = g.task_id "
+        "WHERE r.provider <> 'grant' OR r.photo_count <> 1 OR o.provider = 'grant' OR o.user_id <> r.user_id "
+        "OR again.avatar_id IS DISTINCT FROM g.avatar_id OR again.style_id IS DISTINCT FROM g.style_id "
+        "OR t.prompt IS DISTINCT FROM first.prompt OR t.seed = first.seed "
+        "OR policy.redo_photos < (SELECT count(*) FROM payments one "
+        "JOIN generated_photos p ON p.id = one.redoes_photo_id WHERE p.job_id = j.id)",
+    ),
+    Question(
         "foreign_avatar",
         "Nobody else's: a job's avatar belongs to the payer.",
         "SELECT j.id AS job_id, j.user_id, a.user_id AS avatar_user_id FROM generation_jobs j "
@@ -238,13 +254,16 @@ QUESTIONS: Final = (
         "forgotten_and_still_there",
         "Of a forgotten customer no picture, no id and no name is left.",
         "SELECT u.id AS user_id FROM users u WHERE u.forgotten_at IS NOT NULL AND ("
-        "u.telegram_user_id IS NOT NULL OR u.forgotten_telegram_user_id IS NOT NULL "
+        "num_nonnulls(u.telegram_user_id, u.forgotten_telegram_user_id, u.email) > 0 "
+        "OR EXISTS (SELECT FROM sign_in_links l WHERE l.user_id = u.id) "
+        "OR EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND p.receipt_email IS NOT NULL) "
         "OR EXISTS (SELECT FROM avatars a WHERE a.user_id = u.id "
         "AND (a.deleted_at IS NULL OR a.name <> '-')) "
         "OR EXISTS (SELECT FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id "
         "WHERE a.user_id = u.id AND r.erased_at IS NULL) "
         "OR EXISTS (SELECT FROM generated_photos g JOIN avatars a ON a.id = g.avatar_id "
         "WHERE a.user_id = u.id AND g.erased_at IS NULL) "
+        "OR EXISTS (SELECT FROM photo_shares s WHERE s.user_id = u.id) "
         "OR EXISTS (SELECT FROM late_photos l JOIN kie_tasks t ON t.id = l.task_id "
         "JOIN avatars a ON a.id = t.avatar_id WHERE a.user_id = u.id AND l.erased_at IS NULL))",
     ),

@@ -46,6 +46,8 @@ SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM refunds
     WHERE status IN ('requested', 'unknown')
     UNION ALL SELECT lease_until FROM refunds WHERE status = 'sending'
+    UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM mail_outbox
+    WHERE status = 'pending' AND %(sends_mail)s
 ) waiting WHERE isfinite(at)
 """
 )
@@ -62,10 +64,13 @@ class Way:
     price_credits: float | None
 
 
-async def next_due_seconds(tx: Connection, ways: Sequence[Way]) -> float | None:
+async def next_due_seconds(
+    tx: Connection, ways: Sequence[Way], *, sends_mail: bool = False
+) -> float | None:
     """Seconds until something can be done, 0 or less when it can already; None: nothing is open. Read only.
 
-    Queued photos can be offered when their provider's pause, window and day allow.
+    Queued photos can be offered when their provider's pause, window and day allow; letters where there is
+    somebody who carries them.
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -74,6 +79,7 @@ async def next_due_seconds(tx: Connection, ways: Sequence[Way]) -> float | None:
                 "providers": [way.provider for way in ways],
                 "accounts": [way.account for way in ways],
                 "model_keys": [way.model_key for way in ways],
+                "sends_mail": sends_mail,
                 "prices": [way.price_credits for way in ways],
             },
         )

@@ -63,12 +63,13 @@ SELECT p.id, p.user_id, u.telegram_user_id, u.locale, p.provider, p.provider_pay
        p.tier_id, t.title_en AS tier_title, p.photo_count, p.amount_minor, p.currency,
        p.order_avatar_id, p.order_style_id, p.generation_consumed, p.consumed_at, p.consumed_avatar_id,
        a.name AS avatar_name, s.title_en AS style_title, p.refund_reserved_minor,
-       p.duplicate_of, p.compensates, p.created_at, p.succeeded_at,
+       p.duplicate_of, p.compensates, p.redoes_photo_id, p.created_at, p.succeeded_at,
        policy.id AS policy_id, policy.whole_price_below_percent AS policy_whole_price_below_percent,
        policy.job_deadline_seconds AS policy_job_deadline_seconds,
        policy.unused_remind_days AS policy_unused_remind_days,
        policy.unused_refund_days AS policy_unused_refund_days,
-       policy.late_money AS policy_late_money, policy.without_partial AS policy_without_partial
+       policy.late_money AS policy_late_money, policy.without_partial AS policy_without_partial,
+       policy.redo_photos AS policy_redo_photos
 FROM payments p JOIN users u ON u.id = p.user_id JOIN tiers t ON t.id = p.tier_id
 JOIN refund_policies policy ON policy.id = p.policy_id
 LEFT JOIN generation_jobs j ON j.payment_id = p.id
@@ -89,9 +90,17 @@ _IN_CHAT: Final[LiteralString] = (
 TABLES: Final[dict[str, LiteralString]] = {
     "related_payments": (
         "SELECT p.id, p.status, p.provider, p.amount_minor, p.currency, p.duplicate_of, p.compensates, "
-        "p.created_at, p.succeeded_at FROM payments p, payments this WHERE this.id = %(id)s "
+        "p.redoes_photo_id, p.created_at, p.succeeded_at FROM payments p, payments this "
+        "WHERE this.id = %(id)s "
         "AND p.id <> this.id AND (p.duplicate_of = this.id OR p.compensates = this.id "
-        "OR p.id IN (this.duplicate_of, this.compensates)) ORDER BY p.id"
+        "OR p.id IN (this.duplicate_of, this.compensates) "
+        "OR p.redoes_photo_id IN (SELECT g.id FROM generated_photos g "
+        "JOIN generation_jobs j ON j.id = g.job_id WHERE j.payment_id = this.id) "
+        "OR p.id = (SELECT j.payment_id FROM generated_photos g "
+        "JOIN generation_jobs j ON j.id = g.job_id WHERE g.id = this.redoes_photo_id)) ORDER BY p.id"
+    ),
+    "consent": (
+        "SELECT terms_sha256, locale, consented_at FROM consents WHERE payment_id = %(id)s"
     ),
     "jobs": (
         "SELECT id, avatar_id, style_id, status, total_photos, completed_photos, reference_ids, "

@@ -2,6 +2,11 @@
 
 Three moments of a user: `forget_at` (asked: nobody signs in as this row any more), `wiped_at` (nothing of
 theirs is open: names and links are gone, pictures are marked to go), `forgotten_at` (no byte, no id is left).
+
+`funnel_steps` and `consents` stay as they are. They name no person: a step is a time and the number of a row of
+`users` that then holds nothing but a language and times, as the books' own rows do; a consent is a hash that
+everybody got who agreed on that day, and it is evidence of a payment that stays, too. Who comes back later
+is another row, and is counted as somebody new.
 """
 
 from typing import Final, LiteralString
@@ -17,16 +22,19 @@ p.status = 'succeeded' AND NOT p.generation_consumed AND (p.amount_minor > 0 OR 
 
 
 async def begin_forgetting(tx: Connection, user_id: int) -> bool:
-    """The row gives up its Telegram id, its sessions end, its orders let go of their avatars.
+    """The row gives up its Telegram id and its address, its sessions end, its orders let go of their avatars.
 
+    Links that would sign it in are gone, and letters that were not sent with them.
     From here on `lock_user` refuses it, no payment of it starts a set, and no photo of it is shown. False: it
     was asked for before. Call it behind `lock_anybody`.
     """
     begun = await tx.execute(
         "UPDATE users SET forget_at = darkroom_now(), forgotten_telegram_user_id = telegram_user_id, "
-        "telegram_user_id = NULL WHERE id = %s AND forget_at IS NULL",
+        "telegram_user_id = NULL, email = NULL WHERE id = %s AND forget_at IS NULL",
         [user_id],
     )
+    # Before the sessions: whoever uses a link at this moment is waited for, and their session is seen below.
+    await _drop_links(tx, user_id)
     await tx.execute(
         "UPDATE sessions SET ended_at = darkroom_now() WHERE user_id = %s AND ended_at IS NULL",
         [user_id],
@@ -39,6 +47,11 @@ async def begin_forgetting(tx: Connection, user_id: int) -> bool:
         [user_id],
     )
     return begun.rowcount == 1
+
+
+async def _drop_links(tx: Connection, user_id: int) -> None:
+    await tx.execute("DELETE FROM mail_outbox WHERE user_id = %s", [user_id])
+    await tx.execute("DELETE FROM sign_in_links WHERE user_id = %s", [user_id])
 
 
 async def list_unused_of(tx: Connection, user_id: int) -> list[tuple[int, int | None]]:
@@ -103,7 +116,7 @@ _WIPES: Final[tuple[LiteralString, ...]] = (
     """,
     """
     UPDATE generated_photos p
-    SET deleted_at = coalesce(p.deleted_at, darkroom_now()), erasing_at = darkroom_now()
+    SET deleted_at = coalesce(p.deleted_at, darkroom_now()), erasing_at = darkroom_now(), favorite_at = NULL
     FROM avatars a WHERE a.id = p.avatar_id AND a.user_id = %(user_id)s AND p.erasing_at IS NULL
     """,
     """
@@ -126,6 +139,7 @@ _WIPES: Final[tuple[LiteralString, ...]] = (
     "DELETE FROM sessions WHERE user_id = %(user_id)s",
     "DELETE FROM upload_requests WHERE user_id = %(user_id)s",
     "DELETE FROM idempotency_keys WHERE user_id = %(user_id)s",
+    "DELETE FROM photo_shares WHERE user_id = %(user_id)s",
 )
 
 
@@ -141,6 +155,7 @@ async def wipe(tx: Connection, user_id: int) -> bool:
     if wiped.rowcount == 1:
         for statement in _WIPES:
             await tx.execute(statement, {"user_id": user_id})
+        await _drop_links(tx, user_id)
     return wiped.rowcount == 1
 
 
@@ -198,7 +213,8 @@ async def list_avatars_of(tx: Connection, user_id: int) -> list[int]:
 async def finish_forgetting(tx: Connection, user_id: int, *, grace_seconds: float) -> bool:
     """The last ids and hashes go: what is left is nobody's. Call it behind `lock_anybody`.
 
-    False: something came up since, or it was done. A selfie's hash is replaced by one of its row's number.
+    False: something came up since, or it was done. A selfie's hash is replaced by one of its row's number. The
+    address of receipts goes only here: a refund that is still owed needs it for its own receipt.
     """
     finished = await tx.execute(
         "UPDATE users u SET forgotten_at = darkroom_now(), forgotten_telegram_user_id = NULL "
@@ -214,8 +230,8 @@ async def finish_forgetting(tx: Connection, user_id: int, *, grace_seconds: floa
         )
         await tx.execute("DELETE FROM sessions WHERE user_id = %(user_id)s", {"user_id": user_id})
         await tx.execute(
-            "UPDATE payments SET checkout_url = NULL "
-            "WHERE user_id = %(user_id)s AND checkout_url IS NOT NULL",
+            "UPDATE payments SET checkout_url = NULL, receipt_email = NULL "
+            "WHERE user_id = %(user_id)s AND num_nonnulls(checkout_url, receipt_email) > 0",
             {"user_id": user_id},
         )
     return finished.rowcount == 1

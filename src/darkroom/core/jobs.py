@@ -64,6 +64,9 @@ WITH chosen AS (
     SELECT t.prompt_id, count(*) AS times
     FROM kie_tasks t
     WHERE t.avatar_id = %(avatar_id)s AND t.status <> 'failed'
+      -- A photo made again takes no turn: a whole set later has every prompt once all the same.
+      AND t.job_id NOT IN (SELECT j.id FROM payments r JOIN generation_jobs j ON j.payment_id = r.id
+                           WHERE r.user_id = %(user_id)s AND r.redoes_photo_id IS NOT NULL)
     GROUP BY t.prompt_id
 ), turns AS (
     -- Every prompt as often as the whole set could need it: first those never had, then again.

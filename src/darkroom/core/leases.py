@@ -6,7 +6,7 @@ from typing import Final, Literal, LiteralString
 
 from darkroom.db.database import Connection
 
-LeaseKind = Literal["task", "job", "payment", "message", "refund"]
+LeaseKind = Literal["task", "job", "payment", "message", "refund", "mail"]
 Lease = tuple[LeaseKind, int, int]
 """(kind, row id, claim)."""
 
@@ -38,6 +38,7 @@ _TABLES: Final[tuple[tuple[LiteralString, LiteralString], ...]] = (
     ("payment", "payments"),
     ("message", "inbox"),
     ("refund", "refunds"),
+    ("mail", "mail_outbox"),
 )
 RENEW: Final[LiteralString] = (
     "WITH held AS (SELECT * FROM unnest(%(kinds)s::TEXT[], %(ids)s::BIGINT[], %(claims)s::BIGINT[]) "

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.funnel import note_chose, note_paid
 from darkroom.db.database import Connection
 from darkroom.ports.money import Money
 from darkroom.ports.payments import PaymentMoney
@@ -23,11 +24,17 @@ class NewPayment:
     request_id: UUID
     order_avatar_id: int | None = None
     order_style_id: str | None = None
+    receipt_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentView:
-    """A payment as its owner sees it."""
+    """A payment as its owner sees it.
+
+    Attributes:
+        compensates: the payment whose missing photos this free set makes good.
+        redoes_photo_id: the photo that this free set of one photo makes again.
+    """
 
     id: int
     provider: str
@@ -45,6 +52,9 @@ class PaymentView:
     refund_reserved_minor: int
     created_at: datetime
     succeeded_at: datetime | None
+    receipt_email: str | None
+    compensates: int | None
+    redoes_photo_id: int | None
 
 
 _VIEW: Final = """
@@ -53,7 +63,8 @@ _VIEW: Final = """
            (SELECT j.id FROM generation_jobs j WHERE j.payment_id = p.id) AS job_id,
            (SELECT coalesce(sum(r.settled_minor), 0)::BIGINT FROM refunds r
             WHERE r.payment_id = p.id) AS refunded_minor,
-           p.refund_reserved_minor, p.created_at, p.succeeded_at
+           p.refund_reserved_minor, p.created_at, p.succeeded_at, p.receipt_email, p.compensates,
+           p.redoes_photo_id
     FROM payments p
 """
 
@@ -70,10 +81,10 @@ async def insert_payment(
             """
             INSERT INTO payments
                 (user_id, provider, tier_id, photo_count, amount_minor, currency, policy_id,
-                 order_avatar_id, order_style_id, request_id, due_at)
+                 order_avatar_id, order_style_id, receipt_email, request_id, due_at)
             SELECT %(user_id)s, %(provider)s, t.id, t.photo_count, price.amount_minor, price.currency,
                    (SELECT max(id) FROM refund_policies),
-                   %(order_avatar_id)s, %(order_style_id)s, %(request_id)s,
+                   %(order_avatar_id)s, %(order_style_id)s, %(receipt_email)s, %(request_id)s,
                    darkroom_now() + make_interval(secs => %(first_ask)s)
             FROM tiers t JOIN tier_prices price ON price.tier_id = t.id
             WHERE t.id = %(tier_id)s AND t.is_active AND price.currency = %(currency)s
@@ -86,11 +97,15 @@ async def insert_payment(
                 "currency": new.currency,
                 "order_avatar_id": new.order_avatar_id,
                 "order_style_id": new.order_style_id,
+                "receipt_email": new.receipt_email,
                 "request_id": new.request_id,
                 "first_ask": first_ask_seconds,
             },
         )
-        return await cursor.fetchone()
+        payment_id = await cursor.fetchone()
+    if payment_id is not None:
+        await note_chose(tx, new.user_id)
+    return payment_id
 
 
 async def insert_grant(
@@ -149,6 +164,20 @@ async def view_payment(tx: Connection, *, user_id: int, payment_id: int) -> Paym
         return await cursor.fetchone()
 
 
+async def list_payments(
+    tx: Connection, *, user_id: int, before_id: int | None, limit: int
+) -> list[PaymentView]:
+    """This user's payments, free sets with them, newest first, below `before_id`."""
+    async with tx.cursor(row_factory=class_row(PaymentView)) as cursor:
+        await cursor.execute(
+            _VIEW
+            + " WHERE p.user_id = %(user_id)s AND (%(before_id)s::BIGINT IS NULL OR p.id < %(before_id)s)"
+            " ORDER BY p.id DESC LIMIT %(limit)s",
+            {"user_id": user_id, "before_id": before_id, "limit": limit},
+        )
+        return await cursor.fetchall()
+
+
 @dataclass(frozen=True, slots=True)
 class PaymentOrder:
     """What taking a notice needs to know of a payment, read behind the user's lock."""
@@ -199,6 +228,8 @@ async def mark_succeeded(tx: Connection, payment_id: int, *, provider_payment_id
         "WHERE id = %s AND status IN ('pending', 'canceled', 'expired')",
         [provider_payment_id, payment_id],
     )
+    if moved.rowcount == 1:
+        await note_paid(tx, payment_id)
     return moved.rowcount == 1
 
 

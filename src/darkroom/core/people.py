@@ -9,17 +9,24 @@ from darkroom.ports.generation import Reference
 
 
 async def ensure_user(tx: Connection, telegram_user_id: int, *, locale: str = "ru") -> int:
-    """The user with this Telegram id, created at first sight. Harmless twice and at once."""
+    """The user with this Telegram id, created at first sight, with the funnel's first step.
+
+    Harmless twice and at once. One statement makes both: also where no transaction is open, no crash leaves
+    somebody who never opened.
+    """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute("SELECT id FROM users WHERE telegram_user_id = %s", [telegram_user_id])
         known = await cursor.fetchone()
         if known is not None:
             return int(known)
         await cursor.execute(
-            "INSERT INTO users (telegram_user_id, locale) VALUES (%s, %s) "
+            "WITH made AS (INSERT INTO users (telegram_user_id, locale) VALUES (%s, %s) "
             "ON CONFLICT (telegram_user_id) WHERE telegram_user_id IS NOT NULL "
             "DO UPDATE SET telegram_user_id = EXCLUDED.telegram_user_id "
-            "RETURNING id",
+            "RETURNING id), "
+            "opened AS (INSERT INTO funnel_steps (user_id, step) SELECT id, 'opened' FROM made "
+            "ON CONFLICT DO NOTHING) "
+            "SELECT id FROM made",
             [telegram_user_id, locale],
         )
         return int(await cursor.fetchone() or 0)
@@ -30,6 +37,21 @@ async def find_user(tx: Connection, telegram_user_id: int) -> int | None:
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute("SELECT id FROM users WHERE telegram_user_id = %s", [telegram_user_id])
         return await cursor.fetchone()
+
+
+async def create_user(tx: Connection) -> int:
+    """Somebody of whom nothing is known yet."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute("INSERT INTO users DEFAULT VALUES RETURNING id")
+        return int(await cursor.fetchone() or 0)
+
+
+async def write_locale(tx: Connection, *, user_id: int, locale: str) -> bool:
+    """The language this user is written to in, from now on. False: no such user, or they left."""
+    written = await tx.execute(
+        "UPDATE users SET locale = %s WHERE id = %s AND forget_at IS NULL", [locale, user_id]
+    )
+    return written.rowcount == 1
 
 
 async def create_avatar(tx: Connection, *, user_id: int, name: str) -> int:

@@ -131,7 +131,12 @@ async def keep_late_photo(tx: Connection, task: TaskClaim, picture: StoredPictur
 
 @dataclass(frozen=True, slots=True)
 class PhotoView:
-    """A photo as its owner sees it. The thumbnail's columns are all there or all None."""
+    """A photo as its owner sees it. The thumbnail's columns are all there or all None.
+
+    Attributes:
+        redo_job_id, redo_status: the set of one photo that makes this one again, and how it is with it (the
+            status of a job); None: nobody asked for it.
+    """
 
     id: int
     job_id: int
@@ -150,17 +155,24 @@ class PhotoView:
     thumbnail_type: str | None
     avatar_name: str
     created_at: datetime
+    is_favorite: bool
+    redo_job_id: int | None
+    redo_status: str | None
 
 
 _SHOWN: Final = """
 SELECT p.id, p.job_id, p.style_id, t.prompt_index, p.image_url, p.object_key, p.sha256,
        p.content_type, p.size_bytes, p.width, p.height,
        p.thumbnail_key, p.thumbnail_sha256, p.thumbnail_bytes, p.thumbnail_type,
-       a.name AS avatar_name, p.created_at
+       a.name AS avatar_name, p.created_at, p.favorite_at IS NOT NULL AS is_favorite,
+       again.id AS redo_job_id, again.status AS redo_status
 FROM generated_photos p
 JOIN kie_tasks t ON t.id = p.task_id
 JOIN avatars a ON a.id = p.avatar_id
 JOIN users u ON u.id = a.user_id
+-- At most one of each: a photo is made again once, by one job.
+LEFT JOIN payments redo ON redo.redoes_photo_id = p.id
+LEFT JOIN generation_jobs again ON again.payment_id = redo.id
 WHERE p.deleted_at IS NULL AND a.deleted_at IS NULL AND u.forget_at IS NULL
 """
 """Every way to a photo begins here: a tombstone on it or on its avatar, or that its owner left, hides it from
@@ -210,3 +222,35 @@ async def find_photo(tx: Connection, *, user_id: int, photo_id: int) -> PhotoVie
     async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:
         await cursor.execute(_SHOWN + "AND p.id = %s AND a.user_id = %s", [photo_id, user_id])
         return await cursor.fetchone()
+
+
+async def list_favorites(
+    tx: Connection, *, user_id: int, before_id: int | None, limit: int
+) -> list[PhotoView]:
+    """The photos that this user marked, of all avatars, newest photo first, below `before_id`."""
+    async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:
+        await cursor.execute(
+            _SHOWN
+            + """
+            AND a.user_id = %(user_id)s AND p.favorite_at IS NOT NULL
+            AND (%(before_id)s::BIGINT IS NULL OR p.id < %(before_id)s)
+            ORDER BY p.id DESC LIMIT %(limit)s
+            """,
+            {"user_id": user_id, "before_id": before_id, "limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def set_favorite(tx: Connection, *, user_id: int, photo_id: int, favorite: bool) -> None:
+    """Mark a photo of this user, or take the mark away. Harmless twice; nobody else's and no hidden one."""
+    await tx.execute(
+        """
+        UPDATE generated_photos p
+        SET favorite_at = CASE WHEN %(favorite)s THEN darkroom_now() END
+        FROM avatars a JOIN users u ON u.id = a.user_id
+        WHERE p.id = %(photo_id)s AND a.id = p.avatar_id AND a.user_id = %(user_id)s
+          AND p.deleted_at IS NULL AND a.deleted_at IS NULL AND u.forget_at IS NULL
+          AND (p.favorite_at IS NOT NULL) <> %(favorite)s
+        """,
+        {"user_id": user_id, "photo_id": photo_id, "favorite": favorite},
+    )

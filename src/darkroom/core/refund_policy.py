@@ -18,6 +18,7 @@ class RefundPolicy:
         unused_remind_days, unused_refund_days: unused money is reminded of, and goes back.
         late_money: what money does whose order was closed when it came.
         without_partial: where a provider pays back all or nothing: the whole price, or what is missing again.
+        redo_photos: so many photos of a paid set are made again for free, if its customer wishes.
 
     Raises:
         ValueError: a value that the table would refuse.
@@ -29,6 +30,7 @@ class RefundPolicy:
     unused_refund_days: int = 14
     late_money: Literal["start", "refund"] = "start"
     without_partial: Literal["whole", "grant"] = "whole"
+    redo_photos: int = 1
 
     def __post_init__(self) -> None:
         """The table's own constraints, with words for whoever wrote the file."""
@@ -42,12 +44,14 @@ class RefundPolicy:
             raise ValueError('late_money is "start" or "refund"')
         if self.without_partial not in ("whole", "grant"):
             raise ValueError('without_partial is "whole" or "grant"')
+        if not 0 <= self.redo_photos <= 100:  # noqa: PLR2004 - photos of the largest set
+            raise ValueError("redo_photos is 0 to 100")
 
 
 POLICY_NAMES: Final = tuple(field.name for field in fields(RefundPolicy))
 _COLUMNS: Final[LiteralString] = (
     "whole_price_below_percent, job_deadline_seconds, unused_remind_days, unused_refund_days, "
-    "late_money, without_partial"
+    "late_money, without_partial, redo_photos"
 )
 
 
@@ -65,7 +69,7 @@ async def save_policy(tx: Connection, policy: RefundPolicy) -> bool:
     if await load_policy(tx) == policy:
         return False
     await tx.execute(
-        "INSERT INTO refund_policies (" + _COLUMNS + ") VALUES (%s, %s, %s, %s, %s, %s)",
+        "INSERT INTO refund_policies (" + _COLUMNS + ") VALUES (%s, %s, %s, %s, %s, %s, %s)",
         [getattr(policy, name) for name in POLICY_NAMES],
     )
     return True

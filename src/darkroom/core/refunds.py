@@ -46,6 +46,7 @@ class RefundClaim:
     last_answer: str | None
     calls: int
     later_answers: int
+    receipt_email: str | None
 
     @property
     def key(self) -> str:
@@ -97,7 +98,8 @@ SELECT r.id, r.claim, r.payment_id, p.provider, p.provider_payment_id,
         WHERE a.refund_id = r.id ORDER BY a.number DESC LIMIT 1) AS last_answer,
        (SELECT count(*) FROM refund_attempts a WHERE a.refund_id = r.id) AS calls,
        (SELECT count(*) FROM refund_attempts a
-        WHERE a.refund_id = r.id AND a.answer = 'later') AS later_answers
+        WHERE a.refund_id = r.id AND a.answer = 'later') AS later_answers,
+       p.receipt_email
 FROM r JOIN payments p ON p.id = r.payment_id JOIN users u ON u.id = p.user_id
 ORDER BY r.id
 """

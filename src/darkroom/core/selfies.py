@@ -7,6 +7,7 @@ from typing import Any
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from darkroom.core.funnel import note_uploaded
 from darkroom.db.database import Connection
 
 
@@ -181,7 +182,10 @@ async def keep_selfie(
                 "like_bits": like_bits,
             },
         )
-        return await cursor.fetchone()
+        kept = await cursor.fetchone()
+    if kept is not None:
+        await note_uploaded(tx, avatar_id)
+    return kept
 
 
 async def _find_live(tx: Connection, *, avatar_id: int, selfie: NewSelfie) -> KeptSelfie | None:

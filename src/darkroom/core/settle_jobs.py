@@ -5,6 +5,7 @@ from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.funnel import note_got
 from darkroom.core.jobs import JobClaim
 from darkroom.db.database import Connection
 
@@ -151,6 +152,8 @@ async def settle_job(tx: Connection, job: JobClaim, *, whole_only: list[str]) ->
             "lease_until = NULL WHERE id = %s AND claim = %s",
             [job.id, job.claim],
         )
+    elif settlement.delivered > 0:
+        await note_got(tx, job.id)
     return settlement
 
 

@@ -1,18 +1,25 @@
 """The customer's API: start a set, pay for one, see what there is."""
 
-from typing import Annotated, Any
-from uuid import uuid4
+from typing import Annotated, Any, Final
+from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.core.customer_messages import MessageView
-from darkroom.core.payments import PaymentView
 from darkroom.edges.envelope import success
-from darkroom.edges.fields import KEY_MAX, Id, Name, OptionalId, OptionalName, clean_text
+from darkroom.edges.fields import (
+    KEY_MAX,
+    Id,
+    Name,
+    OptionalEmail,
+    OptionalId,
+    OptionalName,
+    clean_text,
+)
 from darkroom.edges.identity import SignedInRoute, user_id_of
-from darkroom.edges.views import Viewer, time_text
+from darkroom.edges.views import Viewer, payment_json, time_text
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
@@ -24,6 +31,8 @@ router = APIRouter(prefix="/api", route_class=SignedInRoute, tags=["customer"])
 
 UserId = Annotated[int, Depends(user_id_of)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key")]
+KEYS: Final = UUID("6f6b3f0e-5d0a-4f0c-9a65-0d6f1f6a7c21")
+"""Under which the ids of requests with a key are made."""
 
 
 def darkroom_of(request: Request) -> Darkroom:
@@ -43,6 +52,12 @@ def checked_key(key: str | None) -> str | None:
         return clean_text(key, KEY_MAX)
     except ValueError as error:
         raise RequestRefusedError(400, "INVALID_KEY", f"Idempotency-Key {error}") from error
+
+
+def request_id_of(verb: str, user_id: int, key: str | None) -> UUID:
+    """A request's id: with the same key the same one, of this user alone. Raises RequestRefusedError 400."""
+    given = checked_key(key)
+    return uuid4() if given is None else uuid5(KEYS, f"{verb} {user_id} {given}")
 
 
 class GenerateBody(BaseModel):
@@ -103,6 +118,9 @@ class OrderBody(BaseModel):
     provider: OptionalName = None
     avatar_id: OptionalId = Field(None, alias="avatarId")
     style_id: OptionalName = Field(None, alias="styleId")
+    receipt_email: OptionalEmail = Field(
+        None, alias="receiptEmail", description="where the receipt goes; some ways to pay need it"
+    )
 
 
 @router.post("/payments", status_code=201)
@@ -120,21 +138,24 @@ async def order(
             style_id=body.style_id,
             idempotency_key=checked_key(key),
             request_id=uuid4(),
+            receipt_email=body.receipt_email,
         ),
     )
-    return success(_payment(payment), 201)
+    return success(payment_json(payment), 201)
 
 
 @router.get("/payments/{payment_id}")
 async def show_payment(payment_id: Id, user_id: UserId, darkroom: Joined) -> JSONResponse:
     """One payment of the caller."""
-    return success(_payment(await read_payment(darkroom, user_id=user_id, payment_id=payment_id)))
+    return success(
+        payment_json(await read_payment(darkroom, user_id=user_id, payment_id=payment_id))
+    )
 
 
 @router.post("/payments/{payment_id}/refund")
 async def ask_money_back(payment_id: Id, user_id: UserId, darkroom: Joined) -> JSONResponse:
     """Ask an unused payment back. From here on it starts nothing; asked twice, it goes back once."""
-    return success(_payment(await ask_back(darkroom, user_id=user_id, payment_id=payment_id)))
+    return success(payment_json(await ask_back(darkroom, user_id=user_id, payment_id=payment_id)))
 
 
 @router.get("/messages")
@@ -182,25 +203,4 @@ def _message(message: MessageView) -> dict[str, Any]:
         "textRu": message.text_ru,
         "textEn": message.text_en,
         "createdAt": time_text(message.created_at),
-    }
-
-
-def _payment(payment: PaymentView) -> dict[str, Any]:
-    return {
-        "paymentId": payment.id,
-        "status": payment.status,
-        "provider": payment.provider,
-        "tierId": payment.tier_id,
-        "photoCount": payment.photo_count,
-        "amountMinor": payment.amount_minor,
-        "currency": payment.currency,
-        "checkoutUrl": payment.checkout_url if payment.status == "pending" else None,
-        "avatarId": payment.order_avatar_id,
-        "styleId": payment.order_style_id,
-        "generationConsumed": payment.generation_consumed,
-        "jobId": payment.job_id,
-        "refundedMinor": payment.refunded_minor,
-        "refundingMinor": payment.refund_reserved_minor - payment.refunded_minor,
-        "createdAt": time_text(payment.created_at),
-        "succeededAt": time_text(payment.succeeded_at),
     }

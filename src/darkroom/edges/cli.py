@@ -15,6 +15,8 @@ from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
 from darkroom.edges.books import add_books
 from darkroom.edges.bucket_audit import audit_stored_bytes
+from darkroom.edges.cli_funnel import add_funnel
+from darkroom.edges.cli_people import add_people
 from darkroom.edges.cli_qstash import qstash_cli
 from darkroom.edges.cli_refunds import refunds_cli
 from darkroom.edges.demo import run_demo
@@ -44,9 +46,11 @@ def build_cli(wires: Wires) -> typer.Typer:
     add_books(app, wires)
     add_doctor(app, wires)
     add_spend(app, wires)
+    add_funnel(app, wires)
     _add_twins(app, wires)
     _add_torture(app, wires)
     _add_leaving(app, wires)
+    add_people(app, wires)
     app.add_typer(_dev(wires), name="dev")
     app.add_typer(_catalog(wires), name="catalog")
     app.add_typer(_letters(wires), name="dead-letters")

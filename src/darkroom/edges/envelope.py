@@ -1,8 +1,9 @@
 """The shape of every answer: `{"success": true, "data": ...}` or an error with a code."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -55,8 +56,14 @@ def failure(
     )
 
 
-def install_error_answers(app: FastAPI) -> None:
-    """Answer every error in the envelope; nothing of a stack or a query reaches the customer."""
+Lost = Callable[[Request, int], Response | None]
+
+
+def install_error_answers(app: FastAPI, lost: Lost) -> None:
+    """Answer every error in the envelope; nothing of a stack or a query reaches the customer.
+
+    `lost` gives a page instead to whoever looks for one that is not there.
+    """
 
     @app.exception_handler(RequestRefusedError)
     async def refused(_request: Request, error: RequestRefusedError) -> JSONResponse:
@@ -77,11 +84,18 @@ def install_error_answers(app: FastAPI) -> None:
         return failure(400, "INVALID_REQUEST", f"{field}: {first['msg']}", {"field": field})
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def http(request: Request, error: HTTPException) -> Response:
+        page = lost(request, error.status_code)
+        if page is not None:
+            return page
         code = _CODES.get(error.status_code, "ERROR")
         headers = dict(error.headers) if error.headers else None
         return failure(error.status_code, code, str(error.detail), headers=headers)
 
+    _answer_what_broke(app)
+
+
+def _answer_what_broke(app: FastAPI) -> None:
     async def busy(_request: Request, error: Exception) -> JSONResponse:
         log.warning("answered 503", error=type(error).__name__)
         return failure(

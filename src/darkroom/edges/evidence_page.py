@@ -148,7 +148,8 @@ def _policy(payment: Row) -> str:
         f"Policy {payment['policy_id']}: photos that were not delivered are paid back; under "
         f"{payment['policy_whole_price_below_percent']} % delivered, the whole price; a set is settled "
         f"after {payment['policy_job_deadline_seconds'] // 60} minutes; unused money goes back after "
-        f"{payment['policy_unused_refund_days']} days"
+        f"{payment['policy_unused_refund_days']} days; photos made again on wish: "
+        f"{payment['policy_redo_photos']}"
     )
 
 

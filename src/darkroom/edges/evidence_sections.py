@@ -14,6 +14,12 @@ class Section(NamedTuple):
 
 SECTIONS: Final = (
     Section(
+        "consent",
+        "What the buyer agreed to",
+        "The SHA-256 of the terms and the privacy page, as they stood in that language.",
+        {"when": "consented_at", "language": "locale", "SHA-256 of the pages": "terms_sha256"},
+    ),
+    Section(
         "jobs",
         "The set",
         "One payment starts at most one.",
@@ -176,6 +182,7 @@ SECTIONS: Final = (
             "amount": "amount_minor",
             "second money for": "duplicate_of",
             "makes up for": "compensates",
+            "makes again photo": "redoes_photo_id",
             "created": "created_at",
         },
     ),

@@ -116,6 +116,11 @@ def _tell_refunds(tables: dict[str, list[Row]], currency: str) -> Iterator[Event
 
 
 def _tell_talk(tables: dict[str, list[Row]]) -> Iterator[Event]:
+    for consent in tables["consent"]:
+        what = f"The buyer agreed to the terms ({consent['locale']})"
+        yield Event(
+            consent["consented_at"], "told", what, f"SHA-256 {consent['terms_sha256'][:16]}…"
+        )
     for message in tables["inbox_messages"]:
         if message["kind"] != "generation":
             what = f"Message from {message['source']}: {message['kind'].replace('_', ' ')}"

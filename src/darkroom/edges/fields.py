@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 BIGINT_MAX: Final = 2**63 - 1
 NAME_MAX: Final = 64
 KEY_MAX: Final = 255
+EMAIL_TEXT_MAX: Final = 254
 
 
 def parse_id(value: object) -> int:
@@ -46,6 +47,11 @@ def parse_optional_name(value: object) -> str | None:
     return None if value is None else parse_name(value)
 
 
+def parse_optional_email(value: object) -> str | None:
+    """Text that may be an e-mail address, or nothing; whether it is one the flow decides."""
+    return None if value is None else clean_text(value, EMAIL_TEXT_MAX)
+
+
 _ID_SCHEMA: Final = {
     "oneOf": [
         {"type": "integer", "minimum": 1, "maximum": BIGINT_MAX},
@@ -67,4 +73,16 @@ OptionalName = Annotated[
     str | None,
     BeforeValidator(parse_optional_name),
     WithJsonSchema({"oneOf": [*_NAME_SCHEMA["oneOf"], {"type": "null"}]}),
+]
+OptionalEmail = Annotated[
+    str | None,
+    BeforeValidator(parse_optional_email),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "string", "minLength": 1, "maxLength": EMAIL_TEXT_MAX},
+                {"type": "null"},
+            ]
+        }
+    ),
 ]

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from darkroom.core.sessions import SessionView
 from darkroom.edges.fields import parse_id
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError, unauthorized
 from darkroom.flow.read_back import know_user
-from darkroom.flow.sign_in import know_person, whose_session
+from darkroom.flow.sign_in import know_person, read_session, whose_session
 from darkroom.kit.log import get_logger
 from darkroom.ports.identity import IdentityCheck, NotSignedError, Person
 
@@ -48,7 +49,7 @@ class Identity:
             raise unauthorized()
         cookie = request.cookies.get(COOKIE)
         if cookie is not None:
-            _refuse_foreign_page(request)
+            refuse_foreign_page(request)
             return await self._from_session(cookie)
         if self._demo:
             return await self._from_bare_id(request)
@@ -64,6 +65,12 @@ class Identity:
         except NotSignedError as error:
             log.warning("init data refused", reason=str(error))
             raise unauthorized() from error
+
+    async def session_of(self, token: str) -> SessionView | None:
+        """A live session, by the token that a browser holds."""
+        if not 0 < len(token) <= TOKEN_MAX or not token.isascii():
+            return None
+        return await read_session(self._darkroom, token)
 
     async def _from_session(self, token: str) -> int:
         if not 0 < len(token) <= TOKEN_MAX or not token.isascii():
@@ -96,8 +103,12 @@ async def _id_in_body(request: Request) -> object:
     return cast("dict[str, object]", body).get(DEMO_FIELD)
 
 
-def _refuse_foreign_page(request: Request) -> None:
-    """A cookie comes along with whatever page asks: only our own pages may change things with it."""
+def refuse_foreign_page(request: Request) -> None:
+    """A cookie comes along with whatever page asks: only our own pages may change things with it.
+
+    Raises:
+        RequestRefusedError: 401 FOREIGN_PAGE. Every browser of today names the page that sends a form (Origin).
+    """
     if request.method in SAFE_METHODS:
         return
     darkroom: Darkroom = request.app.state.darkroom

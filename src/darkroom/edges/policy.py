@@ -24,6 +24,7 @@ async def show_policy(darkroom: Joined) -> JSONResponse:
             "unusedRefundDays": policy.unused_refund_days,
             "lateMoney": policy.late_money,
             "withoutPartial": policy.without_partial,
+            "redoPhotos": policy.redo_photos,
             "textRu": promised.text.ru,
             "textEn": promised.text.en,
         }

@@ -144,6 +144,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         return asyncio.run(main())
+    except SettingsError as error:
+        # Of what is read behind the environment: the brand's folder.
+        fail(str(error))
     except RequestRefusedError as error:
         fail(f"{error.message} ({error.code})")
     except UserLeftError:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from darkroom.core.payments import PaymentView
 from darkroom.core.photos import PhotoView
 from darkroom.core.progress import Progress
 from darkroom.flow.photo_links import PhotoLinks
@@ -32,6 +33,9 @@ class Viewer:
             "sizeBytes": photo.size_bytes,
             "width": photo.width,
             "height": photo.height,
+            "isFavorite": photo.is_favorite,
+            "redoJobId": photo.redo_job_id,
+            "redoStatus": photo.redo_status,
             "createdAt": time_text(photo.created_at),
         }
 
@@ -65,6 +69,30 @@ class Viewer:
             "photosZipUrl": archive if photos else None,
             "photos": [self.photo(photo) for photo in photos],
         }
+
+
+def payment_json(payment: PaymentView) -> dict[str, Any]:
+    """A payment."""
+    return {
+        "paymentId": payment.id,
+        "status": payment.status,
+        "provider": payment.provider,
+        "tierId": payment.tier_id,
+        "photoCount": payment.photo_count,
+        "amountMinor": payment.amount_minor,
+        "currency": payment.currency,
+        "checkoutUrl": payment.checkout_url if payment.status == "pending" else None,
+        "avatarId": payment.order_avatar_id,
+        "styleId": payment.order_style_id,
+        "generationConsumed": payment.generation_consumed,
+        "jobId": payment.job_id,
+        "compensatesPaymentId": payment.compensates,
+        "redoesPhotoId": payment.redoes_photo_id,
+        "refundedMinor": payment.refunded_minor,
+        "refundingMinor": payment.refund_reserved_minor - payment.refunded_minor,
+        "createdAt": time_text(payment.created_at),
+        "succeededAt": time_text(payment.succeeded_at),
+    }
 
 
 def time_text(moment: datetime | None) -> str | None:

@@ -169,6 +169,7 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
     minutes = -(-policy.job_deadline_seconds // 60)
     late, part = policy.late_money == "refund", policy.without_partial == "grant"
     below = policy.whole_price_below_percent
+    redos = policy.redo_photos
     remind, refund = policy.unused_remind_days, policy.unused_refund_days
     ru = [
         f"Съёмка готова не позже чем через {minutes} мин. после начала.",
@@ -180,6 +181,9 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         "Если оплата пришла, когда заказ уже закрыт, "
         + ("она возвращается." if late else "заказ всё равно начинается."),
         f"Исходные фотографии удаляются через {selfie_days} дн. после загрузки, и мы об этом сообщаем.",
+        f"Можно бесплатно переснять из готового заказа: {photos_word(redos)}, каждую один раз."
+        if redos
+        else "Готовые фотографии бесплатно не переснимаем.",
         "Все свои данные можно удалить в любой момент.",
     ]
     en = [
@@ -192,6 +196,26 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         "A payment that comes when its order is closed already "
         + ("goes back." if late else "starts the order all the same."),
         f"Your selfies are deleted {selfie_days} days after the upload, and we tell you when it is done.",
+        f"When a set is ready, you can have {photos_text(redos).en} of it made again for free, each once."
+        if redos
+        else "Photos that are ready are not made again for free.",
         "You can have all your data deleted at any time.",
     ]
     return Text(" ".join(ru), " ".join(en))
+
+
+SIGN_IN_SUBJECT: Final = Text("Вход в фотостудию", "Your sign-in link")
+
+
+def sign_in_text(address: str, minutes: int) -> Text:
+    """The letter with a link that signs its reader in: what it is, how long it lives, and what else to do."""
+    return Text(
+        f"Чтобы войти, откройте ссылку:\n\n{address}\n\n"
+        f"Она действует {minutes} мин. и только один раз.\n\n"
+        "Если вы не просили о входе, ничего делать не нужно: без этой ссылки никто не войдёт. "
+        "Никому её не пересылайте.\n",
+        f"Open this link to sign in:\n\n{address}\n\n"
+        f"It is good for {minutes} minutes, and once.\n\n"
+        "If you did not ask for it, there is nothing to do: nobody gets in without it. "
+        "Do not pass it on.\n",
+    )

@@ -12,6 +12,7 @@ from darkroom.limits import Limits
 from darkroom.ports.doorbell import Doorbell
 from darkroom.ports.generation import GenerationProvider, GenerationRequest, Reference
 from darkroom.ports.intake import Intake
+from darkroom.ports.mail import Mailer
 from darkroom.ports.payments import PaymentProvider
 from darkroom.ports.pictures import PictureFacts, Thumbnail
 from darkroom.ports.storage import ObjectStore
@@ -31,6 +32,7 @@ class Darkroom:
         selfie_days: after so many days a selfie is deleted.
         chat_enabled: whether stored photos also get a row for the chat.
         base_url: how the outside reaches us, for callbacks and returns.
+        mailer: carries letters; None: nobody signs in by e-mail.
     """
 
     database: Database
@@ -51,6 +53,7 @@ class Darkroom:
     chat_enabled: bool
     base_url: str
     generation_fallback: tuple[str, ...] = ()
+    mailer: Mailer | None = None
 
 
 def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> GenerationRequest:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from darkroom.kit.email_address import normal_email
+
 
 class RequestRefusedError(Exception):
     """A request that changes nothing.
@@ -46,6 +48,14 @@ def payment_consumed(job_id: int | None) -> RequestRefusedError:
         "Ваш платёж уже использован. Для новой генерации необходима новая оплата.",
         jobId=job_id,
     )
+
+
+def checked_email(text: str) -> str:
+    """An address in the one form we keep. Raises RequestRefusedError 400."""
+    try:
+        return normal_email(text)
+    except ValueError as error:
+        raise RequestRefusedError(400, "INVALID_EMAIL", "This is no e-mail address") from error
 
 
 def key_reused() -> RequestRefusedError:

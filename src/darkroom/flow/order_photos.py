@@ -6,11 +6,12 @@ between the two leaves a pending payment that the same request, or our own quest
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 from darkroom.core.catalog import check_eligibility
+from darkroom.core.consents import insert_consent
 from darkroom.core.payments import (
     NewPayment,
     PaymentView,
@@ -25,7 +26,8 @@ from darkroom.core.people import owns_avatar
 from darkroom.core.requests import find_request, lock_user, remember_request
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.errors import RequestRefusedError, key_reused, not_found
+from darkroom.flow.errors import RequestRefusedError, checked_email, key_reused, not_found
+from darkroom.flow.ways_to_pay import STARS, providers_inside_telegram
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.money import Money
@@ -44,8 +46,25 @@ MOVES_MADE: Final = ("payment: new -> pending", "payment: pending -> canceled")
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """What the buyer agreed to: read from the seller's brand, never from a request's body."""
+
+    terms_sha256: str
+    locale: str
+
+
+@dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """What is bought. With an avatar and a style the set starts by itself when the money is there."""
+    """What is bought. With an avatar and a style the set starts by itself when the money is there.
+
+    Attributes:
+        receipt_email: where the receipt goes; some ways to pay take no payment without one.
+        consent: stored beside the payment, in its transaction. No part of `sha256`: a page that is sent again
+            after the terms have changed finds its payment, and the consent of the first time.
+        inside_telegram: sold on a page that Telegram shows, where digital goods are sold for Stars only. No
+            part of `sha256` either. `POST /api/payments` leaves it False also for callers who come with init
+            data (`Authorization: tma`): there are clients of it that offer other ways to pay.
+    """
 
     user_id: int
     tier_id: str
@@ -54,22 +73,29 @@ class OrderRequest:
     style_id: str | None
     idempotency_key: str | None
     request_id: UUID
+    receipt_email: str | None = None
+    consent: Consent | None = None
+    inside_telegram: bool = False
 
     def sha256(self) -> str:
         """What an idempotency key is bound to."""
-        body = json.dumps([self.tier_id, self.provider, self.avatar_id, self.style_id])
-        return hashlib.sha256(body.encode()).hexdigest()
+        bought = [self.tier_id, self.provider, self.avatar_id, self.style_id]
+        # Only where there is one: a key from before there were receipts is still the same order's.
+        if self.receipt_email is not None:
+            bought.append(self.receipt_email)
+        return hashlib.sha256(json.dumps(bought).encode()).hexdigest()
 
 
 async def order_photos(darkroom: Darkroom, request: OrderRequest) -> PaymentView:
     """Make the payment and register it at its provider. The same key again gives the same payment.
 
     Raises:
-        RequestRefusedError: 400, 404, 409, or 502 when the provider gives no answer (the payment stays
-            pending; the same request may be sent again).
+        RequestRefusedError: 400, 403 STARS_ONLY, 404, 409, 429, 503 PAYMENTS_OFF, or 502 when the provider
+            gives no answer (the payment stays pending; the same request may be sent again).
         RowBusyError, DatabaseUnavailableError: ask again.
     """
-    provider = _choose_provider(darkroom, request.provider)
+    provider = _choose_provider(darkroom, request.provider, inside_telegram=request.inside_telegram)
+    request = _with_receipt(provider, request)
     await _refuse_impossible_order(darkroom, request)
 
     async def place(tx: Connection) -> int:
@@ -82,18 +108,47 @@ async def order_photos(darkroom: Darkroom, request: OrderRequest) -> PaymentView
 
     payment_id = await darkroom.database.settle(place, read_back=read_back)
     await checkpoint("order.placed")
+    if request.inside_telegram:
+        await _refuse_other_money(darkroom, user_id=request.user_id, payment_id=payment_id)
     return await _register(darkroom, user_id=request.user_id, payment_id=payment_id)
 
 
-def _choose_provider(darkroom: Darkroom, name: str | None) -> PaymentProvider:
-    if not darkroom.payments:
+def _choose_provider(
+    darkroom: Darkroom, name: str | None, *, inside_telegram: bool = False
+) -> PaymentProvider:
+    offered = providers_inside_telegram(darkroom) if inside_telegram else darkroom.payments
+    if not darkroom.payments or (name is None and not offered):
         raise RequestRefusedError(503, "PAYMENTS_OFF", "Payments are not open yet")
     if name is None:
-        return next(iter(darkroom.payments.values()))
+        return next(iter(offered.values()))
     provider = darkroom.payments.get(name)
     if provider is None:
         raise RequestRefusedError(400, "UNKNOWN_PROVIDER", "No such way to pay")
+    if name not in offered:
+        raise _stars_only()
     return provider
+
+
+def _with_receipt(provider: PaymentProvider, request: OrderRequest) -> OrderRequest:
+    """The order with its address in the one form we keep, if it has one."""
+    if request.receipt_email is not None:
+        return replace(request, receipt_email=checked_email(request.receipt_email))
+    if provider.receipt_email_needed:
+        raise RequestRefusedError(
+            400, "RECEIPT_EMAIL_NEEDED", "This way to pay needs an e-mail address for the receipt"
+        )
+    return request
+
+
+def _stars_only() -> RequestRefusedError:
+    return RequestRefusedError(403, "STARS_ONLY", "Inside Telegram sets are sold for Stars only")
+
+
+async def _refuse_other_money(darkroom: Darkroom, *, user_id: int, payment_id: int) -> None:
+    """The same key as an order from outside found that order's payment: its page is not shown in here."""
+    payment = await _view(darkroom, user_id=user_id, payment_id=payment_id)
+    if payment.currency != STARS:
+        raise _stars_only()
 
 
 async def _refuse_impossible_order(darkroom: Darkroom, request: OrderRequest) -> None:
@@ -146,11 +201,19 @@ async def _place(
             request_id=request.request_id,
             order_avatar_id=request.avatar_id,
             order_style_id=request.style_id,
+            receipt_email=request.receipt_email,
         ),
         first_ask_seconds=darkroom.limits.payment_ask_first_seconds,
     )
     if payment_id is None:
         raise not_found("tier")
+    if request.consent is not None:
+        await insert_consent(
+            tx,
+            payment_id=payment_id,
+            terms_sha256=request.consent.terms_sha256,
+            locale=request.consent.locale,
+        )
     if request.idempotency_key is not None:
         await remember_request(
             tx,
@@ -191,6 +254,7 @@ async def _register(darkroom: Darkroom, *, user_id: int, payment_id: int) -> Pay
         title=f"{payment.photo_count} AI photos",
         return_url=f"{darkroom.base_url}/payments/{payment_id}",
         notify_url=f"{darkroom.base_url}/api/webhooks/payments/{provider.name}",
+        receipt_email=payment.receipt_email,
     )
     try:
         checkout = await provider.create(call)

@@ -207,6 +207,7 @@ async def _call(provider: PaymentProvider, refund: RefundClaim) -> RefundAnswer:
                 title=f"{photos} AI photos" if photos else f"order {refund.payment_id}",
                 photo_count=photos,
                 payer_telegram_id=refund.payer_telegram_id,
+                receipt_email=refund.receipt_email,
             )
         )
     except TransactionOpenError:

@@ -17,6 +17,7 @@ from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.read_balances import read_balances, read_costs
 from darkroom.flow.reconcile import reconcile_today
 from darkroom.flow.return_unused import return_unused_money
+from darkroom.flow.send_mail import send_due_mail
 from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.submit_tasks import submit_due_tasks
@@ -51,8 +52,9 @@ WORK_STEPS: Final = (
     Step("finish", finish_due_jobs, 1, 1),
     Step("refund", send_due_refunds, 1, 1),
     Step("outcome", ask_unknown_refunds, 1, 1),
+    Step("mail", send_due_mail, 1, 1),
 )
-"""What moves an order forward."""
+"""What moves an order forward, and what somebody waits for at a door."""
 
 CHORES: Final = (
     Step("unused", return_unused_money, 1, 60),

@@ -1,11 +1,14 @@
 """What is left lying is picked up or forgotten, in bounded rounds."""
 
 from darkroom.core.budget import providers_waited_for
+from darkroom.core.mail_outbox import sweep_mail
 from darkroom.core.payments import list_idle_orders, lock_payment
 from darkroom.core.queue_messages import sweep_messages
 from darkroom.core.refunds import refund_providers_waited_for
 from darkroom.core.selfies import sweep_uploads
 from darkroom.core.sessions import sweep_sessions
+from darkroom.core.shares import sweep_shares
+from darkroom.core.sign_in_links import sweep_links
 from darkroom.core.sweeping import forget_idempotency_keys
 from darkroom.db.database import DatabaseRefusedError, RowBusyError
 from darkroom.flow.darkroom import Darkroom
@@ -17,7 +20,7 @@ log = get_logger("flow")
 
 
 async def sweep(darkroom: Darkroom) -> int:
-    """One bounded round: start paid orders that could not start, forget old message ids and keys.
+    """One bounded round: start paid orders that could not start, forget old ids, keys, letters and shares.
 
     Returns how many rows it touched. Safe at any time, any number of times, by anyone.
     """
@@ -35,7 +38,11 @@ async def sweep(darkroom: Darkroom) -> int:
             tx, older_than_seconds=limits.uploads_window_seconds, limit=limits.sweep_batch
         )
         sessions = await sweep_sessions(tx, limit=limits.sweep_batch)
-    return started + messages + keys + sessions + uploads
+        # Letters first: a link stays as long as a letter names it.
+        letters = await sweep_mail(tx, older_than_days=limits.mail_days, limit=limits.sweep_batch)
+        links = await sweep_links(tx, older_than_days=limits.mail_days, limit=limits.sweep_batch)
+        shares = await sweep_shares(tx, limit=limits.sweep_batch)
+    return started + messages + keys + sessions + uploads + letters + links + shares
 
 
 async def _start_idle_orders(darkroom: Darkroom) -> int:

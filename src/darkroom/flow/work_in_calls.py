@@ -128,7 +128,7 @@ async def _next_due(darkroom: Darkroom) -> float | None:
     ]
     try:
         async with darkroom.database.connection() as tx:
-            return await next_due_seconds(tx, ways)
+            return await next_due_seconds(tx, ways, sends_mail=darkroom.mailer is not None)
     except (DatabaseUnavailableError, RowBusyError, DatabaseRefusedError):
         log.exception("next call not known")
         return WAIT_SECONDS + 1

@@ -24,7 +24,10 @@ class PaidState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PaymentRequest:
-    """One payment to be made. `key` is the idempotency key: our row id and a number, never time or amount."""
+    """One payment to be made. `key` is the idempotency key: our row id and a number, never time or amount.
+
+    `receipt_email` is where the receipt goes, if the customer gave an address.
+    """
 
     payment_id: int
     key: str
@@ -32,6 +35,7 @@ class PaymentRequest:
     title: str
     return_url: str
     notify_url: str
+    receipt_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class RefundCall:
         title: for a receipt and the customer's statement.
         photo_count: how many photos it is for: the receipt's quantity.
         payer_telegram_id: who paid, where the provider asks for it (Stars).
+        receipt_email: where the receipt of the money back goes; None: none was given, or its customer is
+            forgotten by now.
     """
 
     payment_id: int
@@ -102,6 +108,7 @@ class RefundCall:
     title: str
     photo_count: int
     payer_telegram_id: int | None
+    receipt_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +238,7 @@ class PaymentProvider(Protocol):
         refund_forms: what it can pay back.
         refund_key_seconds: how long it remembers the key of a refund; past that its books are read before
             the key is sent again. None: it knows no keys, its books are read before every call.
+        receipt_email_needed: it takes no payment without an address for the receipt.
     """
 
     name: str
@@ -238,6 +246,7 @@ class PaymentProvider(Protocol):
     notice_reply: str
     refund_forms: RefundForms
     refund_key_seconds: float | None
+    receipt_email_needed: bool
 
     async def create(self, request: PaymentRequest) -> Checkout:
         """Register the payment. Safe to repeat with the same key.

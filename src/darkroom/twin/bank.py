@@ -34,6 +34,7 @@ _STATUSES: Final = {"pay": "paid", "decline": "canceled"}
 
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Sandbox bank</title>
+<link rel="icon" href="data:,">
 <style>body{{font:16px/1.5 system-ui;max-width:26rem;margin:4rem auto;padding:0 1rem}}
 button{{font:inherit;padding:.7rem 1.4rem;border:0;border-radius:.6rem;margin-right:.5rem;cursor:pointer}}
 .pay{{background:#1a7f37;color:#fff}}small{{color:#666}}</style>
@@ -331,7 +332,7 @@ class SandboxBank:
 
 
 def _public(row: sqlite3.Row) -> dict[str, Any]:
-    names = ("id", "order_id", "amount_minor", "currency", "status")
+    names = ("id", "order_id", "amount_minor", "currency", "status", "receipt_email")
     return {name: row[name] for name in names}
 
 

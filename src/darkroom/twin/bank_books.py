@@ -17,7 +17,7 @@ PRAGMA journal_mode=WAL;
 CREATE TABLE IF NOT EXISTS payments (id TEXT PRIMARY KEY, key TEXT UNIQUE NOT NULL,
  order_id INTEGER NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL,
  title TEXT NOT NULL, return_url TEXT NOT NULL, notify_url TEXT NOT NULL,
- status TEXT NOT NULL DEFAULT 'waiting');
+ status TEXT NOT NULL DEFAULT 'waiting', receipt_email TEXT);
 CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, payment_id TEXT NOT NULL,
  delivered INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS refunds (id TEXT PRIMARY KEY, payment_id TEXT NOT NULL, key TEXT,
@@ -75,6 +75,9 @@ class BankBooks:
         self._books = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         self._books.row_factory = sqlite3.Row
         self._books.executescript(_TABLES)
+        if "receipt_email" not in {row["name"] for row in self.rows("PRAGMA table_info(payments)")}:
+            # Books that were begun before there were receipts.
+            self._books.execute("ALTER TABLE payments ADD COLUMN receipt_email TEXT")
 
     def close(self) -> None:
         """Close the file."""
@@ -97,7 +100,8 @@ class BankBooks:
         """A payment to be made; the same key is the same payment."""
         self._books.execute(
             "INSERT INTO payments (id, key, order_id, amount_minor, currency, title, return_url,"
-            " notify_url) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+            " notify_url, receipt_email) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (key) DO NOTHING",
             (
                 f"pay_{secrets.token_hex(8)}",
                 key,
@@ -107,6 +111,7 @@ class BankBooks:
                 str(content["title"]),
                 str(content["return_url"]),
                 str(content["notify_url"]),
+                content.get("receipt_email"),
             ),
         )
         row = self.row("SELECT * FROM payments WHERE key = ?", key)

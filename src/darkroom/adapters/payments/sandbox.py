@@ -56,7 +56,11 @@ def sign_notice(secret: str, unix_seconds: int, body: bytes) -> str:
 
 
 class SandboxPayments:
-    """The sandbox bank's client."""
+    """The sandbox bank's client.
+
+    Args:
+        receipts: whether it is to want an address for each receipt, as real banks may have to.
+    """
 
     name = "sandbox"
     currency = "RUB"
@@ -64,7 +68,10 @@ class SandboxPayments:
     refund_forms = RefundForms.PARTIAL
     refund_key_seconds: float | None = 86_400
 
-    def __init__(self, *, base_url: str, secret: str, clock: Clock = system_clock) -> None:
+    def __init__(
+        self, *, base_url: str, secret: str, receipts: bool = False, clock: Clock = system_clock
+    ) -> None:
+        self.receipt_email_needed = receipts
         self._secret = secret
         self._clock = clock
         self._client = httpx.AsyncClient(
@@ -93,6 +100,7 @@ class SandboxPayments:
                 "title": request.title,
                 "return_url": request.return_url,
                 "notify_url": request.notify_url,
+                **_receipt(request.receipt_email),
             },
         )
         if answer is None:
@@ -127,6 +135,7 @@ class SandboxPayments:
                     "amount_minor": call.amount.amount_minor,
                     "currency": call.amount.currency,
                     "title": call.title,
+                    **_receipt(call.receipt_email),
                 },
             )
         except PaymentProviderUnavailableError as error:
@@ -239,6 +248,10 @@ class SandboxPayments:
         if not isinstance(answer, dict):
             raise PaymentProviderUnavailableError("the answer is not an object")
         return response.status_code, cast("dict[str, Any]", answer)
+
+
+def _receipt(email: str | None) -> dict[str, object]:
+    return {} if email is None else {"receipt_email": email}
 
 
 def _parse_signature(header: str) -> tuple[int, str]:

@@ -1,0 +1,137 @@
+"""A set while it is made: the test is the worker, so each photo comes when it says so."""
+
+import asyncio
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import OpenScreen
+from tests.browser.hands import make_photos, sell, sign_in_as
+from tests.shop import Shop
+
+OFFLINE = "ERR_INTERNET_DISCONNECTED"
+
+
+async def test_photos_appear_one_by_one_in_their_places(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    async with screen(stage) as phone:
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        await expect(phone.page.locator(".empty-slot")).to_have_count(7)
+        stored = 0
+        while stored < 7:
+            await make_photos(shop, 1)
+            stored = int(await shop.value("SELECT count(*) FROM generated_photos"))
+            await expect(phone.page.locator(".photo")).to_have_count(stored)
+        await shop.drain()
+        await expect(phone.page.locator("#status:not([data-live])")).to_be_visible()
+        numbers = await phone.page.locator(".photo").evaluate_all(
+            "links => links.map(link => link.dataset.number)"
+        )
+        assert numbers == [str(number) for number in range(1, 8)]
+
+
+async def test_a_reload_in_the_middle_and_another_device_see_the_same(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """bugbook E14, bugbook H17: the older page forgot the set when it was opened again."""
+    customer, job_id = await sell(shop)
+    async with screen(stage) as phone, screen(stage, desk=True, dark=True) as desk:
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        await make_photos(shop, 1)
+        await expect(phone.page.locator(".photo").first).to_be_visible()
+        await phone.page.reload()
+        await expect(phone.page.locator(".photo").first).to_be_visible()
+        await sign_in_as(desk, customer.telegram_user_id)
+        await desk.page.click(".cover")
+        await expect(desk.page.locator(".photo").first).to_be_visible()
+        await shop.drain()
+        for one in (phone, desk):
+            await expect(one.page.locator("#status:not([data-live])")).to_be_visible()
+            await expect(one.page.locator(".photo")).to_have_count(7)
+        await desk.shot("desk-dark-gallery")
+        await desk.assert_accessible()
+        await desk.assert_fits()
+
+
+async def test_two_tabs_and_a_closed_one_disturb_nothing(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    async with screen(stage) as phone:
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        second = await phone.another()
+        await second.go(f"/sets/{job_id}")
+        await make_photos(shop, 1)
+        await expect(second.page.locator(".photo").first).to_be_visible()
+        await second.page.close()
+        await shop.drain()
+        await expect(phone.page.locator(".photo")).to_have_count(7)
+        await expect(phone.page.locator("#status:not([data-live])")).to_be_visible()
+
+
+async def test_lost_network_is_said_and_made_up_for(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    async with screen(stage) as phone:
+        phone.forgive(OFFLINE)
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        await make_photos(shop, 1)
+        await expect(phone.page.locator(".photo").first).to_be_visible()
+        await phone.context.set_offline(True)
+        await expect(phone.page.locator("#offline")).to_be_visible()
+        await phone.shot("offline")
+        await shop.drain()
+        await phone.context.set_offline(False)
+        await expect(phone.page.locator("#offline")).to_be_hidden()
+        await expect(phone.page.locator(".photo")).to_have_count(7)
+
+
+async def test_a_page_whose_links_are_old_still_shows_its_photos(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """Links live for minutes, an open page for days: the session opens the same picture."""
+    customer, job_id = await sell(shop)
+    await shop.drain()
+    async with screen(stage) as phone:
+        phone.forgive("404")
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        await expect(phone.page.locator(".photo")).to_have_count(7)
+        await phone.page.evaluate(
+            "for (const link of document.querySelectorAll('.photo'))"
+            " link.dataset.full = link.dataset.full.replace(/signature=...../, 'signature=xxxxx')"
+        )
+        await phone.page.click(".photo >> nth=2")
+        picture = phone.page.locator(".reel img >> nth=2")
+        async with asyncio.timeout(20):
+            while not await picture.evaluate("image => image.complete && image.naturalWidth > 0"):
+                await asyncio.sleep(0.05)
+
+
+async def test_photos_are_looked_at_by_keyboard_alone(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    await shop.drain()
+    async with screen(stage, desk=True) as desk:
+        page = desk.page
+        await sign_in_as(desk, customer.telegram_user_id)
+        await desk.go(f"/sets/{job_id}")
+        await page.keyboard.press("Tab")
+        await expect(page.locator(".skip")).to_be_focused()
+        await page.keyboard.press("Enter")
+        third = page.locator(".photo >> nth=2")
+        await third.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".viewer-count")).to_have_text("3 / 7")
+        await page.keyboard.press("ArrowRight")
+        await page.keyboard.press("ArrowRight")
+        await expect(page.locator(".viewer-count")).to_have_text("5 / 7")
+        await page.keyboard.press("Escape")
+        await expect(page.locator(".photo >> nth=4")).to_be_focused()

@@ -1,0 +1,381 @@
+"""The pages without a browser: who may see and send what, in which language, and what refusals say."""
+
+import re
+import shutil
+from collections.abc import AsyncGenerator
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+from darkroom.brand import BUNDLED, load_brand
+from darkroom.db.database import DatabaseUnavailableError
+from darkroom.edges.site.frame import local_path, support_link
+from darkroom.edges.site.texts import Texts, plural
+from darkroom.flow import read_sets
+from tests.edges.serving import application_of, client_of
+from tests.shop import Customer, Shop
+
+SAY: Final = Texts()
+SOURCE: Final = Path("src/darkroom")
+PAGE: Final = {"Accept": "text/html"}
+OURS: Final = {"Origin": "http://localhost"}
+FOR_PROGRAMS: Final = frozenset(
+    {
+        # Said to programs of the API, to operators or to the bank: no page asks in a way that gets them.
+        "BAD_REQUEST", "CLIENT_LEFT", "DUPLICATE", "HEADERS_TOO_LARGE", "INTERNAL", "INVALID_JSON",
+        "INVALID_DAYS", "INVALID_KEY", "INVALID_MULTIPART", "METHOD_NOT_ALLOWED", "MORE_THAN_IS_LEFT",
+        "NOTHING_LEFT",
+        "NOTICE_REFUSED", "NOT_FOUND", "NOT_REFUSED", "NO_DIRECT_UPLOADS", "NO_PARTS", "NO_PHOTO_ACCEPTED",
+        "PROVIDER_NOT_FOUND", "PROVIDER_OFF", "RANGE_NOT_SATISFIABLE", "UNAUTHORIZED", "UNKNOWN_LOCALE",
+        "UNSUPPORTED_MEDIA_TYPE", "UNUSED_GOES_BACK_WHOLE", "UPLOAD_MISSING", "PAYMENT_NOT_FOUND",
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+async def client(shop: Shop) -> AsyncGenerator[httpx.AsyncClient]:
+    """A browser that has not signed in."""
+    async with client_of(application_of(shop)) as client:
+        client.headers.update(PAGE)
+        yield client
+
+
+async def come_in(client: httpx.AsyncClient, customer: Customer) -> None:
+    """Sign in as this customer, in demo mode."""
+    answer = await client.post(
+        "/sign-in/demo", data={"telegram_id": str(customer.telegram_user_id)}, headers=OURS
+    )
+    assert answer.status_code == 303
+
+
+async def test_only_telegram_may_frame_a_page_and_nobody_else_is_asked(
+    client: httpx.AsyncClient,
+) -> None:
+    """bugbook F10: X-Frame-Options kept the Mini App out of Telegram Web."""
+    answer = await client.get("/")
+    policy = dict(
+        rule.strip().split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split(";")
+    )
+    assert "x-frame-options" not in answer.headers
+    assert policy["frame-ancestors"] == "'self' https://web.telegram.org https://*.telegram.org"
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self' https://telegram.org"
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Cache-Control"] == "private, no-store"
+    addresses = re.findall(r'(?:src|href)="(https?://[^"]+)"', answer.text)
+    assert addresses == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/start",
+        "/order",
+        "/sign-out",
+        "/account/forget",
+        "/sign-in/demo",
+        "/avatars",
+        "/photos/1/redo",
+    ],
+)
+@pytest.mark.parametrize("origin", [None, "https://evil.example", "null"])
+async def test_another_page_cannot_send_our_forms(
+    shop: Shop, client: httpx.AsyncClient, path: str, origin: str | None
+) -> None:
+    """bugbook G21: a cookie comes along with whatever page asks."""
+    customer = await shop.customer()
+    await come_in(client, customer)
+    headers = {} if origin is None else {"Origin": origin}
+    answer = await client.post(path, headers=headers)
+    assert answer.status_code == 401
+    assert SAY.say("ru", "error.FOREIGN_PAGE") in answer.text
+    kept = await shop.rows("SELECT forget_at FROM users")
+    assert kept == [{"forget_at": None}]
+
+
+async def test_pages_of_others_are_not_there(shop: Shop, client: httpx.AsyncClient) -> None:
+    """bugbook G18: an id in an address opened anybody's rows."""
+    owner, job = await shop.sold()
+    await shop.drain()
+    payment_id = await shop.value("SELECT id FROM payments")
+    photo_id = await shop.value("SELECT min(id) FROM generated_photos")
+    await come_in(client, await shop.customer())
+    for path in (
+        f"/sets/{job.id}", f"/sets/{job.id}/now", f"/payments/{payment_id}", f"/payments/{payment_id}/now",
+        f"/payments/{payment_id}/receipt", f"/avatars/{owner.avatar_id}", f"/order?avatar={owner.avatar_id}",
+    ):  # fmt: skip
+        answer = await client.get(path)
+        assert answer.status_code == 404, path
+        assert SAY.say("ru", "error.not_found") in answer.text
+    for path in (
+        f"/payments/{payment_id}/ask-back", f"/photos/{photo_id}/redo", f"/avatars/{owner.avatar_id}/remove",
+    ):  # fmt: skip
+        assert (await client.post(path, headers=OURS)).status_code == 404, path
+    favor = await client.post(f"/photos/{photo_id}/favorite", data={"on": "yes"}, headers=OURS)
+    share = await client.post(f"/sets/{job.id}/share", data={"key": "k" * 8}, headers=OURS)
+    assert (favor.status_code, share.status_code) == (404, 404)
+
+
+@pytest.mark.parametrize(
+    "path", ["/sets", "/order", "/account", "/payments/1", "/sets/1", "/avatars/1", "/shares"]
+)
+async def test_who_has_not_signed_in_is_asked_to_and_comes_back(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/sign-in?next={path}")
+    deep = await client.get("/order?avatar=1&style=creative")
+    assert deep.headers["Location"] == "/sign-in?next=/order%3Favatar%3D1%26style%3Dcreative"
+    by_script = await client.get(path, headers={"HX-Request": "true"})
+    assert by_script.headers["HX-Redirect"].startswith("/sign-in?next=")
+
+
+async def test_a_page_that_is_not_there_is_a_page_for_people_and_an_envelope_for_programs(
+    client: httpx.AsyncClient,
+) -> None:
+    page = await client.get("/no/such/page")
+    assert (page.status_code, SAY.say("ru", "error.not_found") in page.text) == (404, True)
+    program = await client.get("/no/such/page", headers={"Accept": "application/json"})
+    assert program.json()["error"]["code"] == "NOT_FOUND"
+    of_the_api = await client.get("/api/no/such")
+    assert of_the_api.json()["success"] is False
+    odd = await client.get("/s/7.forged")
+    assert (odd.status_code, SAY.say("ru", "share.gone_title") in odd.text) == (404, True)
+
+
+async def test_a_database_that_is_away_is_a_page_that_comes_again_by_itself(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_args: object) -> None:
+        raise DatabaseUnavailableError("down")
+
+    monkeypatch.setattr(read_sets, "view_catalog", away)
+    answer = await client.get("/")
+    assert (answer.status_code, answer.headers["Retry-After"], answer.headers["Refresh"]) == (
+        503,
+        "2",
+        "3",
+    )
+    assert SAY.say("ru", "error.busy") in answer.text
+
+
+async def test_the_language_is_the_browsers_until_somebody_chooses(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    for wanted, title in (
+        ("ru-RU,en;q=0.5", "ru"),
+        ("en-US", "en"),
+        ("de, ru;q=0.7", "ru"),
+        ("fr", "en"),
+    ):
+        page = await client.get("/", headers={"Accept-Language": wanted})
+        assert f'<html lang="{title}"' in page.text, wanted
+    assert '<html lang="ru"' in (await client.get("/")).text
+    await come_in(client, await shop.customer())
+    chosen = await client.get("/language/en?next=/account")
+    assert (chosen.status_code, chosen.headers["Location"]) == (303, "/account")
+    assert '<html lang="en"' in (await client.get("/account")).text
+    assert await shop.value("SELECT locale FROM users") == "en"
+    assert (await client.get("/language/xx")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("given", "goes"),
+    [
+        ("/sets?before=3", "/sets?before=3"),
+        (None, "/"),
+        ("https://evil.example", "/"),
+        ("//evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("/a\\b", "/"),
+        ("/a\r\nSet-Cookie: x=1", "/"),
+        ("javascript:alert(1)", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_page_to_go_on_to_is_one_of_ours(given: str | None, goes: str) -> None:
+    assert local_path(given) == goes
+
+
+async def test_too_much_too_fast_is_said_in_human_words(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    """bugbook E12: the older limit was somebody else's, and never counted."""
+    customer = await shop.customer()
+    await come_in(client, customer)
+    form = {
+        "avatar": customer.avatar_id, "style": "signature", "tier": "starter", "way": "bank", "consent": "yes",
+    }  # fmt: skip
+    for number in range(shop.darkroom.limits.payments_max):
+        placed = await client.post("/order", data={**form, "key": f"key-{number:04}"}, headers=OURS)
+        assert placed.status_code == 303
+    refused = await client.post("/order", data={**form, "key": "key-more"}, headers=OURS)
+    assert refused.status_code == 429
+    assert SAY.say("ru", "error.TOO_MANY_PAYMENTS") in refused.text
+    by_script = await client.post(
+        "/order", data={**form, "key": "key-more"}, headers={**OURS, "HX-Request": "true"}
+    )
+    assert by_script.headers["HX-Reswap"] == "none"
+    assert by_script.headers["HX-Trigger"].isascii()
+
+
+async def test_an_order_without_consent_is_not_placed(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    customer = await shop.customer()
+    await come_in(client, customer)
+    form = {
+        "avatar": customer.avatar_id,
+        "style": "signature",
+        "tier": "starter",
+        "key": "key-0001",
+    }
+    refused = await client.post("/order", data=form, headers=OURS)
+    assert (refused.status_code, SAY.say("ru", "error.CONSENT_NEEDED") in refused.text) == (
+        400,
+        True,
+    )
+    assert await shop.value("SELECT count(*) FROM payments") == 0
+
+
+async def test_a_receipt_that_needs_an_address_asks_for_it(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    shop.bank.receipt_email_needed = True
+    customer = await shop.customer()
+    await come_in(client, customer)
+    assert 'name="email"' in (await client.get("/order")).text
+    form = {
+        "avatar": customer.avatar_id, "style": "signature", "tier": "starter", "consent": "yes",
+        "key": "key-0001",
+    }  # fmt: skip
+    refused = await client.post("/order", data=form, headers=OURS)
+    assert SAY.say("ru", "error.RECEIPT_EMAIL_NEEDED") in refused.text
+    placed = await client.post("/order", data={**form, "email": "a@example.com"}, headers=OURS)
+    assert placed.status_code == 303
+    assert await shop.value("SELECT receipt_email FROM payments") == "a@example.com"
+
+
+async def test_the_way_out_takes_everything_and_signs_out(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    await come_in(client, await shop.customer())
+    answer = await client.post("/account/forget", headers=OURS)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/left")
+    assert (await client.get("/left")).status_code == 200
+    assert (await client.get("/sets")).status_code == 303
+    assert await shop.value("SELECT count(*) FROM users WHERE forget_at IS NULL") == 0
+
+
+async def test_files_of_pages_are_kept_for_good_and_named_by_their_content(
+    client: httpx.AsyncClient,
+) -> None:
+    page = await client.get("/")
+    paths = set(re.findall(r'"(/assets/[^"]+)"', page.text))
+    assert len(paths) > 10
+    for path in paths:
+        file = await client.get(path, headers={"Accept-Encoding": "gzip"})
+        assert (file.status_code, "immutable" in file.headers["Cache-Control"]) == (200, True), path
+    assert (await client.get("/assets/app.000000000000.css")).status_code == 404
+    assert (await client.get("/assets/%2e%2e%2fbrand.toml")).status_code == 404
+
+
+async def test_demo_doors_are_shut_outside_demo_mode(shop: Shop) -> None:
+    """bugbook G1: a number is no proof."""
+    async with client_of(application_of(shop, demo=False)) as client:
+        entered = await client.post("/sign-in/demo", data={"telegram_id": "7"}, headers=OURS)
+        assert entered.status_code == 404
+        started = await client.post("/start", headers=OURS)
+        assert started.headers["Location"] == "/sign-in?next=/avatars"
+        assert "set-cookie" not in {*entered.headers, *started.headers}
+
+
+def test_every_text_that_a_page_says_is_there_and_every_text_is_said() -> None:
+    said: set[str] = set()
+    prefixes: set[str] = set()
+    sources = [
+        entry.read_text(encoding="utf-8")
+        for entry in files("darkroom").joinpath("web/templates/site").iterdir()
+    ] + [path.read_text(encoding="utf-8") for path in (SOURCE / "edges/site").glob("*.py")]
+    for source in sources:
+        said |= set(re.findall(r"""["']((?:[a-z_]+)\.[a-zA-Z0-9_]+)["']""", source)) & SAY.keys
+        prefixes |= set(re.findall(r"""["']([a-z_]+\.(?:[a-z]+_)?)["'] ~""", source))
+        prefixes |= {found.split("{")[0] for found in re.findall(r'f"([a-z]+\.[a-z_]*\{)', source)}
+    asked = [
+        key
+        for source in sources
+        for key in re.findall(r"""\bt\(['"]([a-z_]+\.[a-zA-Z0-9_]+)['"]""", source)
+    ]
+    assert [key for key in asked if key not in SAY.keys and key not in prefixes] == []
+    unsaid = {
+        key for key in SAY.keys - said if not any(key.startswith(prefix) for prefix in prefixes)
+    }
+    assert sorted(unsaid) == []
+
+
+def test_every_refusal_has_human_words_or_is_for_programs() -> None:
+    codes: set[str] = set()
+    for room in ("flow", "edges"):
+        for path in (SOURCE / room).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            codes |= set(re.findall(r'RequestRefusedError\(\s*\d{3},\s*"([A-Z_]+)"', text))
+    assert len(codes) > 30
+    silent = {code for code in codes if f"error.{code}" not in SAY.keys} - FOR_PROGRAMS
+    assert silent == set()
+
+
+@pytest.mark.parametrize(
+    ("url", "goes"),
+    [
+        ("mailto:help@example.com", "mailto:help@example.com?subject=%E2%84%96%207"),
+        ("https://t.me/shop", "https://t.me/shop?text=%E2%84%96%207"),
+        (
+            "https://help.example/new?kind=order",
+            "https://help.example/new?kind=order&order=%E2%84%96%207",
+        ),
+    ],
+)
+def test_the_support_button_carries_the_number_of_the_order(url: str, goes: str) -> None:
+    assert support_link(url, "№ 7") == goes
+    assert support_link(url, None) == url
+
+
+async def test_the_operators_brand_is_on_every_page(shop: Shop, tmp_path: Path) -> None:
+    """Name, colours, a text of theirs and their own terms, without a line of code."""
+    folder = tmp_path / "brand"
+    shutil.copytree(BUNDLED, folder)
+    toml = (folder / "brand.toml").read_text(encoding="utf-8")
+    toml = toml.replace('name = "Darkroom"', 'name = "Foto Anna"').replace("#8a4b08", "#1d4ed8")
+    own = '\n[texts.en]\n"welcome.start" = "Make me a star"\n[texts.ru]\n"welcome.start" = "Хочу портрет"\n'
+    (folder / "brand.toml").write_text(toml + own, encoding="utf-8")
+    (folder / "terms.en.md").write_text("# Our own terms\n\n{policy}\n", encoding="utf-8")
+    application = application_of(shop, brand=load_brand(folder))
+    async with client_of(application) as client:
+        welcome = (await client.get("/", headers={**PAGE, "Accept-Language": "en"})).text
+        assert "Foto Anna" in welcome
+        assert "Make me a star" in welcome
+        sheet = re.search(r"/assets/brand\.[0-9a-f]{12}\.css", welcome)
+        assert sheet is not None
+        assert "--brand-accent:#1d4ed8" in (await client.get(sheet[0])).text
+        terms = (await client.get("/terms", headers={**PAGE, "Accept-Language": "en"})).text
+        assert "Our own terms" in terms
+        assert "A set is ready within 60 minutes of its start." in terms
+
+
+@pytest.mark.parametrize(
+    ("count", "word"),
+    [
+        (1, "минута"),
+        (2, "минуты"),
+        (5, "минут"),
+        (11, "минут"),
+        (21, "минута"),
+        (112, "минут"),
+        (0, "минут"),
+    ],
+)
+def test_russian_numbers_take_their_word(count: int, word: str) -> None:
+    assert plural("ru", count, ["минута", "минуты", "минут"]) == word
