@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.sites import open_product, open_stage
 from tests.shop import Shop
@@ -21,6 +21,8 @@ NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 SHOTS: Final = Path(__file__).parents[2] / "browser-shots"
 PHONE: Final = {"width": 360, "height": 740}
 DESK: Final = {"width": 1280, "height": 860}
+# Other tests have the machine's cores at the same time: what a page shows late is not wrong.
+expect.set_options(timeout=20_000)
 _QUIET: Final = [
     "--no-sandbox",
     "--disable-gpu",

@@ -4,7 +4,7 @@ import asyncio
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenScreen
+from tests.browser.conftest import OpenScreen, Screen
 from tests.browser.hands import make_photos, sell, sign_in_as
 from tests.shop import Shop
 
@@ -135,3 +135,31 @@ async def test_photos_are_looked_at_by_keyboard_alone(
         await expect(page.locator(".viewer-count")).to_have_text("5 / 7")
         await page.keyboard.press("Escape")
         await expect(page.locator(".photo >> nth=4")).to_be_focused()
+
+
+async def test_photos_are_swiped_through_on_a_phone(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    await shop.drain()
+    async with screen(stage) as phone:
+        page = phone.page
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        await page.tap(".photo >> nth=0")
+        await expect(page.locator(".viewer-count")).to_have_text("1 / 7")
+        await _swipe_left(phone)
+        await expect(page.locator(".viewer-count")).to_have_text("2 / 7")
+        await page.tap(".viewer [data-close]")
+        await expect(page.locator("#viewer")).to_be_hidden()
+
+
+async def _swipe_left(phone: Screen) -> None:
+    """A finger that moves over most of the screen."""
+    cdp = await phone.context.new_cdp_session(phone.page)
+    moves = [("touchStart", 320), *(("touchMove", 320 - 20 * step) for step in range(1, 15))]
+    for kind, x in moves:
+        await cdp.send(  # pyright: ignore[reportUnknownMemberType] - untyped there
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": 360}]}
+        )
+    await cdp.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})  # pyright: ignore[reportUnknownMemberType]
