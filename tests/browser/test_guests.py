@@ -112,7 +112,9 @@ async def test_inside_telegram_signed_data_signs_in_and_only_stars_are_taken(
         assert (cookie.get("sameSite"), cookie.get("secure"), cookie.get("httpOnly")) == (
             "None", True, True,
         )  # fmt: skip
-        await phone.go("/avatars")
+        await phone.go("/order")
+        await page.click("main form button")
+        await page.wait_for_url(re.compile(r"/avatars/\d+"))
         await upload(phone, PORTRAIT)
         await phone.shot("telegram-dark")
         await phone.go("/order")
@@ -122,6 +124,27 @@ async def test_inside_telegram_signed_data_signs_in_and_only_stars_are_taken(
         await expect(page.locator("#pay")).to_have_text(
             SAY.say("en", "order.pay", price="199 Stars")
         )
+
+
+async def test_inside_telegram_a_lost_session_is_made_again(
+    shop: Shop, open_site: str, screen: OpenScreen
+) -> None:
+    now = await shop.value("SELECT darkroom_now()")
+    async with screen(open_site) as phone:
+        await _without_telegrams_script(phone)
+        page = phone.page
+        await page.goto(f"{open_site}/account{launch(now, {})}")
+        await expect(page.locator("main")).to_contain_text("4711")
+        await page.evaluate("sessionStorage.removeItem('telegram-tried')")
+        await phone.context.clear_cookies()
+        await phone.go("/payments")
+        await expect(page.locator("h1")).to_have_text(SAY.say("en", "payment.history"))
+        # A browser that keeps no cookie is not sent round in circles: a person presses.
+        await phone.context.clear_cookies()
+        await phone.go("/payments")
+        await expect(page.locator("#telegram-enter")).to_be_visible()
+        await page.click("#telegram-enter button")
+        await expect(page.locator("h1")).to_have_text(SAY.say("en", "payment.history"))
 
 
 async def test_forged_data_opens_nothing(shop: Shop, open_site: str, screen: OpenScreen) -> None:

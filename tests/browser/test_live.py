@@ -2,7 +2,7 @@
 
 import asyncio
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenScreen, Screen
 from tests.browser.hands import make_photos, sell, sign_in_as
@@ -112,6 +112,9 @@ async def test_a_page_whose_links_are_old_still_shows_its_photos(
         async with asyncio.timeout(20):
             while not await picture.evaluate("image => image.complete && image.naturalWidth > 0"):
                 await asyncio.sleep(0.05)
+        async with phone.page.expect_download() as saved:
+            await phone.page.click("[data-download]")
+        assert await (await saved.value).failure() is None
 
 
 async def test_photos_are_looked_at_by_keyboard_alone(
@@ -163,3 +166,72 @@ async def _swipe_left(phone: Screen) -> None:
             "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": 360}]}
         )
     await cdp.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})  # pyright: ignore[reportUnknownMemberType]
+
+
+async def test_a_photo_stored_before_the_stream_opened_is_shown(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """The page is on its way for a moment; what is stored in that moment must not wait for the next photo."""
+    customer, job_id = await sell(shop)
+    async with screen(stage) as phone:
+        await sign_in_as(phone, customer.telegram_user_id)
+        held = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await held.wait()
+            await route.continue_()
+
+        await phone.context.route("**/events", hold)
+        await phone.go(f"/sets/{job_id}")
+        await make_photos(shop, 1)
+        held.set()
+        await expect(phone.page.locator(".photo").first).to_be_visible()
+
+
+async def test_what_is_done_in_the_viewer_is_done_to_the_photo_that_is_seen(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """Photos that come while one is looked at take their places behind it."""
+    customer, job_id = await sell(shop)
+    async with screen(stage, desk=True) as desk:
+        page = desk.page
+        await sign_in_as(desk, customer.telegram_user_id)
+        await desk.go(f"/sets/{job_id}")
+        await make_photos(shop, 1)
+        await page.click(".photo >> nth=0")
+        seen = await page.get_attribute(".photo", "data-photo")
+        await shop.drain()
+        await expect(page.locator("#status:not([data-live])")).to_be_attached()
+        await page.click(".viewer-tools [data-favorite]")
+        await expect(page.locator(".viewer-tools [data-favorite]")).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        async with asyncio.timeout(10):
+            while not await shop.value(
+                "SELECT count(*) FROM generated_photos WHERE favorite_at IS NOT NULL"
+            ):
+                await asyncio.sleep(0.02)
+        loved = await shop.value("SELECT id FROM generated_photos WHERE favorite_at IS NOT NULL")
+        assert str(loved) == seen
+        await page.keyboard.press("Escape")
+        await expect(page.locator(f'.photo[data-photo="{seen}"]')).to_be_focused()
+
+
+async def test_a_sentence_is_seen_over_an_open_viewer(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    await shop.drain()
+    async with screen(stage) as phone:
+        phone.forgive("ERR_FAILED")
+        page = phone.page
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.go(f"/sets/{job_id}")
+        await page.click(".photo >> nth=0")
+        await phone.context.route("**/favorite", lambda route: route.abort())
+        await page.click(".viewer-tools [data-favorite]")
+        await expect(page.locator("#viewer #toast")).to_have_class("toast shown")
+        await expect(page.locator("#toast")).not_to_be_empty()
+        await expect(page.locator(".viewer-tools [data-favorite]")).to_have_attribute(
+            "aria-pressed", "false"
+        )

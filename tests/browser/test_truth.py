@@ -194,3 +194,21 @@ async def test_unused_money_starts_a_set_or_comes_back(
         await shop.drain()
         await page.reload()
         await expect(page.locator("h1")).to_have_text(says("payment.returned"))
+
+
+async def test_a_question_is_not_pulled_away_by_a_page_that_looks_by_itself(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """The answer goes to the form that asked, though its page is renewed every two seconds."""
+    async with screen(stage) as phone:
+        payment_id = await _ordered(phone, shop)
+        page = phone.page
+        await phone.go(f"/payments/{payment_id}")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate("document.querySelector('#sure').showModal()")
+        await page.wait_for_timeout(4500)
+        assert [url for url in asked if url.endswith("/now")] == []
+        await page.evaluate("document.querySelector('#sure').close()")
+        async with page.expect_request("**/now"):
+            pass

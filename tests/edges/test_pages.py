@@ -3,19 +3,25 @@
 import re
 import shutil
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from darkroom.brand import BUNDLED, load_brand
 from darkroom.db.database import DatabaseUnavailableError
-from darkroom.edges.site.frame import local_path, support_link
+from darkroom.edges.site.frame import local_path, money_each, support_link
 from darkroom.edges.site.texts import Texts, plural
 from darkroom.flow import read_sets
+from darkroom.flow.add_selfie import add_selfie
+from darkroom.flow.share_photos import end_share, share
+from darkroom.flow.sign_in_by_link import find_person, make_sign_in_link
 from tests.edges.serving import application_of, client_of
+from tests.scripted import picture_of
 from tests.shop import Customer, Shop
 
 SAY: Final = Texts()
@@ -102,10 +108,12 @@ async def test_pages_of_others_are_not_there(shop: Shop, client: httpx.AsyncClie
     await shop.drain()
     payment_id = await shop.value("SELECT id FROM payments")
     photo_id = await shop.value("SELECT min(id) FROM generated_photos")
+    selfie_id = await shop.value("SELECT min(id) FROM reference_photos")
     await come_in(client, await shop.customer())
     for path in (
         f"/sets/{job.id}", f"/sets/{job.id}/now", f"/payments/{payment_id}", f"/payments/{payment_id}/now",
         f"/payments/{payment_id}/receipt", f"/avatars/{owner.avatar_id}", f"/order?avatar={owner.avatar_id}",
+        f"/avatars/{owner.avatar_id}/selfies/{selfie_id}", f"/photos/{photo_id}/link",
     ):  # fmt: skip
         answer = await client.get(path)
         assert answer.status_code == 404, path
@@ -291,6 +299,194 @@ async def test_demo_doors_are_shut_outside_demo_mode(shop: Shop) -> None:
         started = await client.post("/start", headers=OURS)
         assert started.headers["Location"] == "/sign-in?next=/avatars"
         assert "set-cookie" not in {*entered.headers, *started.headers}
+
+
+async def test_money_that_came_too_late_for_its_selfies_can_start_or_go_back(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    """Paid, and the selfies are gone: the page does not promise for ever what cannot begin."""
+    customer = await shop.customer()
+    payment_id = await shop.ordered(customer, order_style="creative")
+    await shop.rows("UPDATE reference_photos SET deleted_at = darkroom_now() RETURNING id")
+    await shop.notify(payment_id)
+    await shop.step("notice")
+    await come_in(client, customer)
+    just_now = (await client.get(f"/payments/{payment_id}")).text
+    assert SAY.say("ru", "payment.starting") in just_now
+    assert "every 2s" in just_now
+    await shop.advance(60)
+    later = (await client.get(f"/payments/{payment_id}")).text
+    assert SAY.say("ru", "payment.unused") in later
+    assert "every 2s" not in later
+    assert f'href="/avatars/{customer.avatar_id}"' in later
+    assert "/ask-back" in later
+    await add_selfie(shop.darkroom, avatar_id=customer.avatar_id, data=picture_of(-7))
+    form = {"avatar": customer.avatar_id, "style": "creative"}
+    assert 'name="avatar"' in (await client.get(f"/payments/{payment_id}")).text
+    started = await client.post(f"/payments/{payment_id}/start", data=form, headers=OURS)
+    assert started.headers["Location"].startswith("/sets/")
+
+
+async def test_a_bank_that_gave_no_page_is_asked_again_for_the_same_payment(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    shop.bank.silent = True
+    customer = await shop.customer()
+    await come_in(client, customer)
+    form = {
+        "avatar": customer.avatar_id, "style": "signature", "tier": "starter", "consent": "yes",
+        "key": "key-0001",
+    }  # fmt: skip
+    refused = await client.post("/order", data=form, headers=OURS)
+    assert SAY.say("ru", "error.PAYMENT_PROVIDER_UNAVAILABLE") in refused.text
+    payment_id = await shop.value("SELECT id FROM payments")
+    page = (await client.get(f"/payments/{payment_id}")).text
+    assert SAY.say("ru", "payment.no_link") in page
+    shop.bank.silent = False
+    opened = await client.post(f"/payments/{payment_id}/open", headers=OURS)
+    assert opened.headers["Location"] == f"/payments/{payment_id}?go=1"
+    assert 'id="checkout"' in (await client.get(f"/payments/{payment_id}")).text
+    assert set(shop.bank.keys) == {f"{payment_id}-1"}
+    # Another choice on the same page is another order, not a refusal.
+    other = await client.post("/order", data={**form, "tier": "premium"}, headers=OURS)
+    assert other.status_code == 303
+    assert await shop.value("SELECT count(*) FROM payments") == 2
+
+
+async def test_a_shared_picture_says_nothing_of_its_owner_and_ends_with_its_link(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    owner, job = await shop.sold()
+    await shop.drain()
+    await shop.rows("UPDATE avatars SET name = 'Anna Petrova' RETURNING id")
+    made = await share(
+        shop.darkroom,
+        user_id=owner.user_id,
+        job_id=job.id,
+        photo_id=None,
+        days=1,
+        request_id=uuid4(),
+    )
+    path = made.url.removeprefix(shop.darkroom.base_url)
+    page = (await client.get(path)).text
+    assert "user=" not in page
+    assert "Anna" not in page
+    (first, *_) = re.findall(rf'href="({path}/\d+)"', page)
+    picture = await client.get(first)
+    assert picture.headers["Content-Type"] == "image/jpeg"
+    assert "Anna" not in picture.headers["Content-Disposition"]
+    _, others = await shop.sold()
+    await shop.drain()
+    other_id = await shop.value("SELECT max(id) FROM generated_photos WHERE job_id = %s", others.id)
+    assert (await client.get(f"{path}/{other_id}")).status_code == 404
+    await end_share(shop.darkroom, user_id=owner.user_id, share_id=made.id)
+    assert (await client.get(first)).status_code == 404
+
+
+async def test_prices_follow_the_way_to_pay(shop: Shop) -> None:
+    """Every way's own price stands on the page; a size that one way has no price for is not offered."""
+    stars = replace(shop.bank, name="stars", currency="XTR")
+    shop.darkroom = replace(shop.darkroom, payments={"bank": shop.bank, "stars": stars})
+    await shop.rows(
+        "DELETE FROM tier_prices WHERE tier_id = 'premium' AND currency = 'XTR' RETURNING tier_id"
+    )
+    customer = await shop.customer()
+    async with client_of(application_of(shop)) as client:
+        client.headers.update(PAGE)
+        await come_in(client, customer)
+        page = (await client.get("/order")).text
+    assert 'data-currency="RUB" data-pay="Оплатить 499 ₽"' in page
+    assert 'data-currency="XTR" data-pay="Оплатить 99 ⭐" hidden' in page
+    assert 'value="premium"' not in page
+
+
+@pytest.mark.parametrize(
+    ("minor", "count", "currency", "each"),
+    [
+        (49900, 7, "RUB", "71 RUB"),
+        (299, 7, "USD", "0.43 USD"),
+        (99, 7, "XTR", "14 Stars"),
+        (1, 7, "USD", "0.01 USD"),
+    ],
+)
+def test_a_price_a_photo_says_something(minor: int, count: int, currency: str, each: str) -> None:
+    assert money_each("en", minor, count, currency) == each
+
+
+async def test_photos_that_were_deleted_are_not_said_to_have_failed(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    customer, job = await shop.sold()
+    await shop.drain()
+    await come_in(client, customer)
+    await client.post(f"/avatars/{customer.avatar_id}/remove", headers=OURS)
+    page = (await client.get(f"/sets/{job.id}")).text
+    assert SAY.say("ru", "set.deleted") in page
+    assert "empty-slot" not in page
+    assert f"avatar={customer.avatar_id}" not in page
+
+
+async def test_a_face_does_not_outlive_its_days_in_a_cache(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    customer = await shop.customer()
+    selfie_id = await shop.value("SELECT id FROM reference_photos")
+    await come_in(client, customer)
+    path = f"/avatars/{customer.avatar_id}/selfies/{selfie_id}"
+    first = await client.get(path)
+    assert (first.status_code, first.headers["Cache-Control"]) == (200, "private, no-cache")
+    again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    left = await client.post("/sign-out", headers=OURS)
+    assert left.headers["Clear-Site-Data"] == '"cache"'
+    asked = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert asked.status_code == 303
+
+
+async def test_a_link_says_whose_account_it_opens_and_ends_the_session_before(shop: Shop) -> None:
+    customer = await shop.customer()
+    async with client_of(application_of(shop)) as client:
+        client.headers.update(PAGE)
+        await come_in(client, customer)
+        other = await find_person(shop.darkroom, email="mallory@example.com")
+        link = await make_sign_in_link(shop.darkroom, other)
+        path = link.removeprefix(shop.darkroom.base_url)
+        page = (await client.get(path)).text
+        assert "m…@example.com" in page
+        assert SAY.say("ru", "sign_in.confirm_instead") in page
+        entered = await client.post(path, headers=OURS)
+        assert entered.status_code == 303
+    ended = await shop.rows("SELECT ended_at IS NOT NULL AS ended FROM sessions ORDER BY id")
+    assert [row["ended"] for row in ended] == [True, False]
+
+
+async def test_odd_text_in_a_form_is_a_form_gone_wrong(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    customer = await shop.customer()
+    payment_id = await shop.paid(customer)
+    await come_in(client, customer)
+    odd = "a\0bcdefgh"
+    for path, form in (
+        (
+            "/order",
+            {"avatar": customer.avatar_id, "style": "signature", "tier": "starter", "key": odd},
+        ),
+        ("/avatars", {"name": "Me", "key": odd}),
+        (f"/payments/{payment_id}/start", {"avatar": customer.avatar_id, "style": odd}),
+    ):
+        answer = await client.post(path, data=form, headers=OURS)
+        assert (answer.status_code, path) == (400, path)
+        assert SAY.say("ru", "error.INVALID_REQUEST") in answer.text
+        # The refused form's page cannot be asked for by its address: the language is changed elsewhere.
+        assert "next=/sets" in answer.text
+    wrong_way = await client.get("/photos/1/redo")
+    assert (wrong_way.status_code, SAY.say("ru", "error.not_found") in wrong_way.text) == (
+        404,
+        True,
+    )
+    lost = await client.get("/no/such/page")
+    assert SAY.say("ru", "nav.sets") in lost.text
 
 
 def test_every_text_that_a_page_says_is_there_and_every_text_is_said() -> None:

@@ -426,6 +426,7 @@ NOT_MESSAGES: Final[dict[str, str]] = {
         f"GET {path}": "reads"
         for path in (
             "/assets/{name}", "/terms", "/privacy", "/sign-in", "/sign-in/{token}", "/left", "/s/{token}",
+            "/s/{token}/{photo_id}", "/photos/{photo_id}/link",
             "/avatars", "/avatars/{avatar_id}", "/avatars/{avatar_id}/selfies",
             "/avatars/{avatar_id}/selfies/{selfie_id}", "/order", "/payments", "/payments/{payment_id}",
             "/payments/{payment_id}/now", "/payments/{payment_id}/receipt", "/sets", "/sets/{job_id}",
@@ -439,7 +440,8 @@ NOT_MESSAGES: Final[dict[str, str]] = {
             "/start", "/sign-in", "/sign-in/demo", "/sign-in/{token}", "/sign-out", "/avatars",
             "/avatars/{avatar_id}/selfies", "/avatars/{avatar_id}/selfies/{selfie_id}/remove",
             "/avatars/{avatar_id}/name", "/avatars/{avatar_id}/remove", "/order",
-            "/payments/{payment_id}/ask-back", "/payments/{payment_id}/start", "/photos/{photo_id}/favorite",
+            "/payments/{payment_id}/ask-back", "/payments/{payment_id}/start", "/payments/{payment_id}/open",
+            "/photos/{photo_id}/favorite",
             "/photos/{photo_id}/redo", "/sets/{job_id}/share", "/shares/{share_id}/end", "/account/forget",
         )
     },

@@ -50,6 +50,7 @@ PAGES: Final = {
 PAGES_BY_TOKEN: Final = {
     "GET /assets/{name}": 404,
     "GET /s/{token}": 404,
+    "GET /s/{token}/{photo_id}": 404,
     "GET /sign-in/{token}": 410,
     # A browser's language: a cookie, and no row.
     "GET /language/{locale}": 303,

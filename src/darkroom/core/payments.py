@@ -34,6 +34,7 @@ class PaymentView:
     Attributes:
         compensates: the payment whose missing photos this free set makes good.
         redoes_photo_id: the photo that this free set of one photo makes again.
+        paid_seconds: for how long the money has been there.
     """
 
     id: int
@@ -55,6 +56,7 @@ class PaymentView:
     receipt_email: str | None
     compensates: int | None
     redoes_photo_id: int | None
+    paid_seconds: float | None
 
 
 _VIEW: Final = """
@@ -64,7 +66,7 @@ _VIEW: Final = """
            (SELECT coalesce(sum(r.settled_minor), 0)::BIGINT FROM refunds r
             WHERE r.payment_id = p.id) AS refunded_minor,
            p.refund_reserved_minor, p.created_at, p.succeeded_at, p.receipt_email, p.compensates,
-           p.redoes_photo_id
+           p.redoes_photo_id, extract(epoch FROM darkroom_now() - p.succeeded_at)::FLOAT8 AS paid_seconds
     FROM payments p
 """
 

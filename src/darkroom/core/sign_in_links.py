@@ -1,8 +1,9 @@
 """Links that sign somebody in once. The link itself is in no table: its token is made of the row's number."""
 
+from dataclasses import dataclass
 from uuid import UUID
 
-from psycopg.rows import scalar_row
+from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
 
@@ -58,16 +59,26 @@ async def lock_link(tx: Connection, link_id: int) -> None:
     await tx.execute("SELECT FROM sign_in_links WHERE id = %s FOR NO KEY UPDATE", [link_id])
 
 
-async def is_link_good(tx: Connection, link_id: int) -> bool:
-    """Whether the link still signs somebody in. Changes nothing."""
-    async with tx.cursor(row_factory=scalar_row) as cursor:
+@dataclass(frozen=True, slots=True)
+class LinkOwner:
+    """Whose account a link opens."""
+
+    user_id: int
+    email: str | None
+    telegram_user_id: int | None
+
+
+async def find_link_owner(tx: Connection, link_id: int) -> LinkOwner | None:
+    """Whom the link still signs in; None: nobody any more. Changes nothing."""
+    async with tx.cursor(row_factory=class_row(LinkOwner)) as cursor:
         await cursor.execute(
-            "SELECT EXISTS (SELECT FROM sign_in_links l JOIN users u ON u.id = l.user_id "
+            "SELECT u.id AS user_id, u.email, u.telegram_user_id "
+            "FROM sign_in_links l JOIN users u ON u.id = l.user_id "
             "WHERE l.id = %s AND l.used_at IS NULL AND l.expires_at > darkroom_now() "
-            "AND u.forget_at IS NULL)",
+            "AND u.forget_at IS NULL",
             [link_id],
         )
-        return bool(await cursor.fetchone())
+        return await cursor.fetchone()
 
 
 async def use_link(tx: Connection, link_id: int) -> int | None:

@@ -1,6 +1,6 @@
 """The shape of every answer: `{"success": true, "data": ...}` or an error with a code."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -56,7 +56,7 @@ def failure(
     )
 
 
-Lost = Callable[[Request, int], Response | None]
+Lost = Callable[[Request, int], Awaitable[Response | None]]
 
 
 def install_error_answers(app: FastAPI, lost: Lost) -> None:
@@ -85,7 +85,7 @@ def install_error_answers(app: FastAPI, lost: Lost) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        page = lost(request, error.status_code)
+        page = await lost(request, error.status_code)
         if page is not None:
             return page
         code = _CODES.get(error.status_code, "ERROR")

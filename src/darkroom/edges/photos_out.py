@@ -98,12 +98,13 @@ async def image(
         return RedirectResponse(target + saved, 302, {"Cache-Control": "no-store"})
     user_id, seconds_left = link.permits(darkroom, "photo")
     file = await find_photo_file(darkroom, user_id=user_id, photo_id=photo_id, variant=chosen)
-    return await _serve(
+    return await serve_photo(
         request, file, kind="attachment" if download == "1" else "inline", max_age=seconds_left
     )
 
 
-async def _serve(request: Request, file: PhotoFile, *, kind: str, max_age: int) -> Response:
+async def serve_photo(request: Request, file: PhotoFile, *, kind: str, max_age: int) -> Response:
+    """A picture, or the part of it that is asked for; a cache may keep it for `max_age` seconds."""
     etag = f'"{file.sha256}"'
     headers = {
         "ETag": etag,

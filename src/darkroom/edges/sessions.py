@@ -44,6 +44,8 @@ def set_session(answer: Response, opened: OpenedSession, *, framed: bool, secure
 
 def clear_session(answer: Response) -> None:
     """Take the session's cookie away, whichever of the two kinds it was."""
+    # Whoever has the device next finds nothing of theirs in its cache.
+    answer.headers["Clear-Site-Data"] = '"cache"'
     for framed in (False, True):
         cookie = KeptCookie(COOKIE, "", 0, framed=framed)
         answer.headers.append("set-cookie", cookie_text(cookie, secure=False))

@@ -241,6 +241,14 @@ async def _refuse_too_many(darkroom: Darkroom, tx: Connection, user_id: int) -> 
         )
 
 
+async def open_checkout(darkroom: Darkroom, *, user_id: int, payment_id: int) -> PaymentView:
+    """Register a payment that waits and has no page to pay at yet; any other is only read.
+
+    Its provider is called with the first call's key: one payment, however often. Raises as `order_photos`.
+    """
+    return await _register(darkroom, user_id=user_id, payment_id=payment_id)
+
+
 async def _register(darkroom: Darkroom, *, user_id: int, payment_id: int) -> PaymentView:
     payment = await _view(darkroom, user_id=user_id, payment_id=payment_id)
     if payment.checkout_url is not None or payment.status != "pending":

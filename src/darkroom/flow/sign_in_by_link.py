@@ -13,8 +13,8 @@ from darkroom.core.requests import lock_user
 from darkroom.core.sessions import find_session_user, open_session
 from darkroom.core.sign_in_links import (
     find_link_by_request,
+    find_link_owner,
     insert_link,
-    is_link_good,
     lock_link,
     lock_user_of_email,
     use_link,
@@ -141,13 +141,23 @@ async def make_sign_in_link(darkroom: Darkroom, user_id: int) -> str:
     return link_address(darkroom, link_id)
 
 
-async def peek_sign_in_link(darkroom: Darkroom, token: str) -> bool:
-    """Whether a link still opens something. Changes nothing: mail scanners may look as often as they like."""
+async def peek_sign_in_link(darkroom: Darkroom, token: str) -> str | None:
+    """Whose account a link opens, as whoever holds it may read it; None: it opens nothing any more.
+
+    Changes nothing: mail scanners may look as often as they like.
+    """
     link_id = darkroom.tokens.read("sign-in", token)
     if link_id is None:
-        return False
+        return None
     async with darkroom.database.connection() as tx:
-        return await is_link_good(tx, link_id)
+        owner = await find_link_owner(tx, link_id)
+    if owner is None:
+        return None
+    if owner.email is not None:
+        name, _, domain = owner.email.partition("@")
+        return f"{name[0]}…@{domain}"
+    known = owner.telegram_user_id
+    return f"№ {owner.user_id}" if known is None else f"Telegram {known}"
 
 
 async def sign_in_by_link(

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
+from pydantic import BeforeValidator
 from starlette.responses import RedirectResponse, Response
 
 from darkroom.brand import LOCALES, Brand, Locale
 from darkroom.core.sessions import SessionView
 from darkroom.edges.cookies import KeptCookie, cookie_text
+from darkroom.edges.fields import parse_name
 from darkroom.edges.site.assets import Assets, takes_gzip
 from darkroom.edges.site.texts import Texts
 from darkroom.flow.customer_texts import amount_text
@@ -34,6 +36,18 @@ _MONTHS: Final[dict[Locale, str]] = {
     "ru": "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
     "en": "January February March April May June July August September October November December",
 }
+
+
+def _page_key(value: object) -> str:
+    key = parse_name(value)
+    if len(key) < PAGE_KEY_MIN:
+        raise ValueError("a page's key is longer")
+    return key
+
+
+PAGE_KEY_MIN: Final = 8
+PageKey = Annotated[str, BeforeValidator(_page_key)]
+"""What a form carries so that two presses are one wish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,9 @@ class Visit:
 
     @property
     def path(self) -> str:
-        """Where they are, with its query."""
+        """Where they are, with its query; of a form's answer, a page that can be asked for."""
+        if self.request.method not in ("GET", "HEAD"):
+            return "/sets"
         url = self.request.url
         return f"{url.path}?{url.query}" if url.query else url.path
 
@@ -114,6 +130,7 @@ class Site:
             locale=visit.locale,
             t=partial(self.texts.say, visit.locale),
             money=partial(money, visit.locale),
+            money_each=partial(money_each, visit.locale),
             when=partial(when, visit.locale),
             here=visit.path,
             support=partial(support_link, self.brand.support_url),
@@ -200,6 +217,17 @@ def money(locale: Locale, minor: int, currency: str) -> str:
     """An amount as people write it."""
     text = amount_text(Money(minor, currency))
     return text.ru if locale == "ru" else text.en
+
+
+def money_each(locale: Locale, minor: int, count: int, currency: str) -> str:
+    """What one of `count` costs, as people compare: whole units, or smaller ones where those say nothing."""
+    each = minor / count
+    coarse = 1 if currency == "XTR" or each < SMALL_MINOR else 100
+    return money(locale, max(round(each / coarse) * coarse, 1), currency)
+
+
+SMALL_MINOR: Final = 1000
+"""Below ten units of money the hundredths count."""
 
 
 def when(locale: Locale, moment: datetime) -> Markup:

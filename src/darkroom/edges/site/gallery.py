@@ -1,24 +1,28 @@
 """What is done with a photo that is there: a heart, a link for others, another shot."""
 
+from dataclasses import replace
 from typing import Annotated
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from fastapi import APIRouter, Form, Response
+from fastapi.responses import JSONResponse
 
-from darkroom.edges.fields import Id, OptionalId
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.fields import Id, OptionalId, OptionalName
+from darkroom.edges.photos_out import serve_photo
+from darkroom.edges.site.frame import PageKey, Site, Visit
 from darkroom.edges.site.route import Framed, PageRoute, Seen
-from darkroom.edges.site.sets import SHARE_DAYS, Card
-from darkroom.edges.views import Viewer
-from darkroom.flow.errors import RequestRefusedError
+from darkroom.edges.site.sets import SHARE_DAYS
+from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.favorites import mark_favorite
+from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.redo_photo import redo_photo
 from darkroom.flow.share_photos import end_share, open_share, read_shares, share
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-KEY_MAX = 64
 NOT_FOUND = 404
+SHARED_SECONDS = 300
+"""How long a stranger's browser may show a picture without asking: what a closed link still shows."""
 
 
 @router.post("/photos/{photo_id}/favorite")
@@ -32,6 +36,19 @@ async def favor(
     if visit.by_script:
         return site.render(visit, "_heart.html", photo=photo)
     return site.go(visit, f"/sets/{photo.job_id}")
+
+
+@router.get("/photos/{photo_id}/link")
+async def fresh_link(photo_id: Id, visit: Seen, site: Framed) -> Response:
+    """A link of now, for a downloader that brings no session (Telegram's), and the file's name."""
+    file = await find_photo_file(
+        site.darkroom, user_id=visit.user_id, photo_id=photo_id, variant="full"
+    )
+    path = site.darkroom.links.photo(user_id=visit.user_id, photo_id=photo_id)
+    return JSONResponse(
+        {"path": f"{path}&download=1", "name": file.plain_name},
+        headers={"Cache-Control": "no-store"},
+    )
 
 
 @router.post("/photos/{photo_id}/redo")
@@ -53,7 +70,7 @@ async def make_link(
     job_id: Id,
     visit: Seen,
     site: Framed,
-    key: Annotated[str, Form(min_length=8, max_length=KEY_MAX)],
+    key: Annotated[PageKey, Form()],
     photo: Annotated[OptionalId, Form()] = None,
 ) -> Response:
     """A link for others. The same press twice gives the same link."""
@@ -101,10 +118,27 @@ async def shown(token: str, visit: Seen, site: Framed) -> Response:
         if error.status != NOT_FOUND:
             raise
         return site.render(visit, "share_gone.html", status=NOT_FOUND)
-    viewer = Viewer(opened.user_id, site.darkroom.links)
-    cards = [Card(photo.prompt_index + 1, photo, viewer.photo(photo)) for photo in opened.photos]
+    pictures = [(photo.prompt_index + 1, f"/s/{token}/{photo.id}") for photo in opened.photos]
     answer = site.render(
-        visit, "shared.html", cards=cards, expires_at=opened.expires_at, share_days=SHARE_DAYS
+        visit, "shared.html", pictures=pictures, expires_at=opened.expires_at, share_days=SHARE_DAYS
     )
     answer.headers["X-Robots-Tag"] = "noindex"
     return answer
+
+
+@router.get("/s/{token}/{photo_id}")
+async def shown_photo(
+    token: str, photo_id: Id, visit: Seen, site: Framed, variant: OptionalName = None
+) -> Response:
+    """A picture of a share, as long as the share lives: under a name that says nothing of its owner."""
+    opened = await open_share(site.darkroom, token)
+    if photo_id not in {photo.id for photo in opened.photos}:
+        raise not_found("photo")
+    file = await find_photo_file(
+        site.darkroom,
+        user_id=opened.user_id,
+        photo_id=photo_id,
+        variant="thumb" if variant == "thumb" else "full",
+    )
+    nameless = replace(file, name=file.plain_name)
+    return await serve_photo(visit.request, nameless, kind="inline", max_age=SHARED_SECONDS)

@@ -1,5 +1,6 @@
 """Choosing a style and a size, agreeing, and going to pay."""
 
+import hashlib
 from typing import Annotated
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, Field
 from darkroom.core.avatars import AvatarView
 from darkroom.core.catalog import Tier
 from darkroom.edges.fields import Id, Name, OptionalId, OptionalName
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.site.frame import PageKey, Site, Visit
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.order_photos import Consent, OrderRequest, order_photos
@@ -23,7 +24,6 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 RECENT_PAYMENTS = 3
 """Whoever comes back from the bank without paying finds the order here; older ones are among the sets."""
 EMAIL_MAX = 254
-KEY_MAX = 64
 
 
 @router.get("/order")
@@ -53,6 +53,7 @@ async def page(
         tiers=tiers,
         ways=ways,
         currency=ways[0].currency if ways else "RUB",
+        currencies={way.currency for way in ways},
         style_id=style if style in styles else next(iter(styles), None),
         tier_id=_preferred(tiers, tier),
         promised=await read_promised(site.darkroom),
@@ -68,10 +69,16 @@ class OrderForm(BaseModel):
     avatar: Id
     style: Name
     tier: Name
-    key: str = Field(min_length=8, max_length=KEY_MAX)
+    key: PageKey
     way: OptionalName = None
     email: str = Field("", max_length=EMAIL_MAX)
     consent: str = Field("", max_length=8)
+
+    @property
+    def request_key(self) -> str:
+        """The same press twice is one order; another choice on the same page is another one."""
+        wish = "/".join((str(self.avatar), self.style, self.tier, self.way or "", self.email))
+        return f"page-{self.key}-{hashlib.sha256(wish.encode()).hexdigest()[:16]}"
 
 
 @router.post("/order")
@@ -88,7 +95,7 @@ async def order(visit: Seen, site: Framed, form: Annotated[OrderForm, Form()]) -
             provider=form.way,
             avatar_id=form.avatar,
             style_id=form.style,
-            idempotency_key=f"page-{form.key}",
+            idempotency_key=form.request_key,
             request_id=uuid4(),
             receipt_email=form.email.strip() or None,
             consent=Consent(site.brand.terms_sha256(visit.locale), visit.locale),
@@ -110,9 +117,9 @@ async def _avatar(site: Site, visit: Visit, avatar_id: int | None) -> AvatarView
 
 
 def _payable(tiers: list[Tier], ways: tuple[WayToPay, ...]) -> list[Tier]:
-    """The sizes that have a price in the currency of a way to pay."""
+    """The sizes that have a price in the currency of each way: another way must not take one away."""
     currencies = {way.currency for way in ways}
-    return [tier for tier in tiers if currencies & tier.prices.keys()]
+    return [tier for tier in tiers if currencies <= tier.prices.keys()] if ways else []
 
 
 def _preferred(tiers: list[Tier], wanted: str | None) -> str | None:

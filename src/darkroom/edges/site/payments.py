@@ -6,12 +6,13 @@ from uuid import UUID, uuid4, uuid5
 from fastapi import APIRouter, Form, Response
 
 from darkroom.core.payments import PaymentView
-from darkroom.edges.fields import Id, OptionalId
+from darkroom.edges.fields import Id, Name, OptionalId
 from darkroom.edges.site.frame import Site, Visit
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.edges.site.truth import is_moving, payment_line, refund_lines
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.order_photos import open_checkout
 from darkroom.flow.read_avatars import read_avatars
 from darkroom.flow.read_back import read_payment
 from darkroom.flow.read_policy import read_promised
@@ -54,6 +55,13 @@ async def part(payment_id: Id, visit: Seen, site: Framed) -> Response:
     return await _page(site, visit, payment_id, template="_payment.html")
 
 
+@router.post("/{payment_id}/open")
+async def open_again(payment_id: Id, visit: Seen, site: Framed) -> Response:
+    """Ask the payment service for its page once more, where it gave none. The same key: it is one payment."""
+    await open_checkout(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
+    return site.go(visit, f"/payments/{payment_id}?go=1")
+
+
 @router.post("/{payment_id}/ask-back")
 async def return_money(payment_id: Id, visit: Seen, site: Framed) -> Response:
     """Ask an unused payment back. Twice is once."""
@@ -67,7 +75,7 @@ async def start(
     visit: Seen,
     site: Framed,
     avatar: Annotated[Id, Form()],
-    style: Annotated[str, Form(min_length=1, max_length=64)],
+    style: Annotated[Name, Form()],
 ) -> Response:
     """Start the set of a payment that was made without an order. Twice is once."""
     try:
@@ -121,22 +129,22 @@ async def _page(
     go_on: bool = False,
 ) -> Response:
     payment, refunds = await _money(site, visit, payment_id)
-    is_unused = payment.status == "succeeded" and not payment.generation_consumed
-    is_free_to_choose = is_unused and payment.order_avatar_id is None
+    moving = is_moving(payment)
+    is_unused = payment.status == "succeeded" and not payment.generation_consumed and not moving
+    avatars = await read_avatars(site.darkroom, user_id=visit.user_id) if is_unused else []
+    bound = payment.order_avatar_id
     promised = await read_promised(site.darkroom)
     return site.render(
         visit,
         template,
         payment=payment,
         line=payment_line(payment),
-        moving=is_moving(payment),
+        moving=moving,
         refunds=refunds,
         go_on=go_on and payment.status == "pending",
         may_ask_back=is_unused and payment.amount_minor > 0,
-        avatars=await read_avatars(site.darkroom, user_id=visit.user_id)
-        if is_free_to_choose
-        else [],
+        may_start=is_unused,
+        people=[one for one in avatars if one.selfies and bound in (None, one.id)],
         catalog=await read_catalog(site.darkroom),
         refund_days=promised.policy.unused_refund_days,
-        is_free_to_choose=is_free_to_choose,
     )

@@ -1,6 +1,7 @@
 """A page's route: who looks is found first, and whatever is refused is said to a person, on a page."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ _BUSY: Final = (
     StorageUnavailableError,
     TimeoutError,
 )
-_UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 401, 404, 503
+_UNAUTHORIZED, _NOT_FOUND, _NOT_ALLOWED, _UNAVAILABLE = 401, 404, 405, 503
 
 
 class PageRoute(APIRoute):
@@ -40,14 +41,10 @@ class PageRoute(APIRoute):
             site: Site = request.app.state.site
             visit = Visit(request, None, locale_of(request, None))
             try:
-                identity: Identity = request.app.state.identity
                 # Also of pages that need nobody: a foreign page must not sign anybody in.
                 if request.method not in SAFE_METHODS:
                     refuse_foreign_page(request)
-                token = request.cookies.get(COOKIE)
-                session = None if token is None else await identity.session_of(token)
-                visit = Visit(request, session, locale_of(request, session))
-                request.state.visit = visit
+                visit = request.state.visit = await _look(request)
                 return await handle(request)
             except Exception as error:  # noqa: BLE001 - _refuse raises again what is no refusal
                 return _refuse(site, visit, error)
@@ -99,14 +96,25 @@ def refused(site: Site, visit: Visit, error: RequestRefusedError) -> Response:
     return answer
 
 
-def lost(request: Request, status: int) -> Response | None:
+async def lost(request: Request, status: int) -> Response | None:
     """A page for a person who looks for one that is not there; None: a program asks, or it is another error."""
     wants_page = "text/html" in request.headers.get("accept", "")
-    if status != _NOT_FOUND or not wants_page or request.url.path.startswith("/api/"):
+    if status not in (_NOT_FOUND, _NOT_ALLOWED) or not wants_page:
+        return None
+    if request.url.path.startswith("/api/"):
         return None
     site: Site = request.app.state.site
     visit = Visit(request, None, locale_of(request, None))
+    with suppress(*_BUSY):
+        visit = await _look(request)
     return refused(site, visit, RequestRefusedError(_NOT_FOUND, "NOT_FOUND", "No such page"))
+
+
+async def _look(request: Request) -> Visit:
+    identity: Identity = request.app.state.identity
+    token = request.cookies.get(COOKIE)
+    session = None if token is None else await identity.session_of(token)
+    return Visit(request, session, locale_of(request, session))
 
 
 def _visit(request: Request) -> Visit:

@@ -12,8 +12,9 @@ from darkroom.core.avatars import AvatarView
 from darkroom.edges.avatars import AVATAR_NAME_MAX, parse_avatar_name
 from darkroom.edges.fields import Id
 from darkroom.edges.gate import BodyAllowance
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.site.frame import PageKey, Site, Visit
 from darkroom.edges.site.route import Framed, PageRoute, Seen
+from darkroom.edges.streams import is_known
 from darkroom.edges.upload import REQUEST_BYTES_MAX, boundary_of, files_of
 from darkroom.flow.add_selfie import SELFIES_MAX, add_selfies, describe
 from darkroom.flow.errors import RequestRefusedError, not_found
@@ -55,7 +56,7 @@ async def first_person(site: Site, visit: Visit, user_id: int) -> int:
 
 @router.post("")
 async def add_person(
-    visit: Seen, site: Framed, name: _NAME, key: Annotated[str, Form(max_length=64)]
+    visit: Seen, site: Framed, name: _NAME, key: Annotated[PageKey, Form()]
 ) -> Response:
     """Another person."""
     made = await _make(site, visit.user_id, _clean_name(name), f"page-{key}")
@@ -104,20 +105,20 @@ async def upload(avatar_id: Id, visit: Seen, site: Framed) -> Response:
 
 @router.get("/{avatar_id}/selfies/{selfie_id}")
 async def small_image(avatar_id: Id, selfie_id: Id, visit: Seen, site: Framed) -> Response:
-    """A selfie, small. Its bytes never change."""
+    """A selfie, small. A browser asks each time whether it may show it: a face must not outlive its days."""
     selfie, data = await read_selfie_image(
         site.darkroom, user_id=visit.user_id, avatar_id=avatar_id, selfie_id=selfie_id
     )
+    etag = f'"{selfie.sha256}-small"'
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "ETag": etag,
+        "X-Content-Type-Options": "nosniff",
+    }
+    if is_known(visit.request.headers, etag):
+        return Response(None, 304, headers)
     small = await site.darkroom.make_thumbnail(data)
-    return Response(
-        small.data,
-        media_type=small.content_type,
-        headers={
-            "Cache-Control": "private, max-age=31536000, immutable",
-            "ETag": f'"{selfie.sha256}-small"',
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
+    return Response(small.data, media_type=small.content_type, headers=headers)
 
 
 @router.post("/{avatar_id}/selfies/{selfie_id}/remove")

@@ -21,7 +21,8 @@ from darkroom.edges.site.truth import (
 )
 from darkroom.edges.views import Viewer
 from darkroom.flow.favorites import read_favorites
-from darkroom.flow.read_back import read_job, read_payment
+from darkroom.flow.read_avatars import read_avatars
+from darkroom.flow.read_back import read_job, read_messages, read_payment
 from darkroom.flow.read_sets import read_catalog, read_payments, read_refunds_of, read_sets
 from darkroom.flow.redo_photo import redos_left
 
@@ -118,6 +119,11 @@ async def _values(site: Site, visit: Visit, progress: Progress, *, seen: int) ->
     payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=job.payment_id)
     refunds = await read_refunds_of(site.darkroom, user_id=visit.user_id, payment_id=payment.id)
     cards = {photo.prompt_index: card(visit, site, photo) for photo in progress.photos}
+    redos = 0
+    if progress.photos and progress.ended:
+        avatars = await read_avatars(site.darkroom, user_id=visit.user_id)
+        if any(one.id == job.avatar_id and one.selfies for one in avatars):
+            redos = await redos_left(site.darkroom, user_id=visit.user_id, job_id=job.id)
     archive = site.darkroom.links.archive(user_id=visit.user_id, job_id=job.id)
     return {
         "job": job,
@@ -131,12 +137,21 @@ async def _values(site: Site, visit: Visit, progress: Progress, *, seen: int) ->
         "fresh": [one for one in cards.values() if one.photo.id > seen],
         "newest": max((photo.id for photo in progress.photos), default=0),
         "archive_url": archive if progress.photos else None,
-        "redos": await redos_left(site.darkroom, user_id=visit.user_id, job_id=job.id)
-        if progress.ended
-        else 0,
+        "redos": redos,
+        "is_deleted": progress.ended and job.completed_photos > 0 and not progress.photos,
+        "made_again": await _made_again(site, visit, payment.id) if progress.ended else None,
         "share_days": SHARE_DAYS,
         "to_chat": site.darkroom.chat_enabled and visit.inside_telegram,
     }
+
+
+async def _made_again(site: Site, visit: Visit, payment_id: int) -> str | None:
+    """What the customer was told where missing photos are made again instead of paid back."""
+    told = await read_messages(site.darkroom, user_id=visit.user_id, before_id=None, limit=RECENT)
+    for message in told:
+        if message.kind == "made_again" and message.payment_id == payment_id:
+            return message.text_ru if visit.locale == "ru" else message.text_en
+    return None
 
 
 @router.get("/favorites")

@@ -38,7 +38,8 @@ async def form(visit: Seen, site: Framed, next: str | None = None) -> Response: 
 async def ask(visit: Seen, site: Framed, email: Field) -> Response:
     """Send a link. The answer is the same whether the address is known or not."""
     await ask_sign_in_link(site.darkroom, email=email, locale=visit.locale)
-    return site.render(visit, "sign_in_sent.html", email=email.strip())
+    minutes = round(site.darkroom.limits.sign_in_link_seconds / 60)
+    return site.render(visit, "sign_in_sent.html", email=email.strip(), minutes=minutes)
 
 
 @router.post("/sign-in/demo")
@@ -65,9 +66,11 @@ async def enter_demo(
 @router.get("/sign-in/{token}")
 async def confirm(token: str, visit: Seen, site: Framed) -> Response:
     """A button, not a sign-in: programs that look into mail open every link in it."""
-    if not await peek_sign_in_link(site.darkroom, token):
+    whose = await peek_sign_in_link(site.darkroom, token)
+    if whose is None:
         return site.render(visit, "link_over.html", status=GONE)
-    return site.render(visit, "sign_in_confirm.html", token=token)
+    # Whose it is stands there: a link may have been sent by somebody who wants selfies in an account of theirs.
+    return site.render(visit, "sign_in_confirm.html", token=token, whose=whose)
 
 
 @router.post("/sign-in/{token}")
@@ -79,6 +82,9 @@ async def enter(token: str, visit: Seen, site: Framed) -> Response:
         if error.status != GONE:
             raise
         return site.render(visit, "link_over.html", status=GONE)
+    before = visit.request.cookies.get(COOKIE)
+    if before:
+        await sign_out(site.darkroom, before)
     answer = site.go(visit, "/sets")
     set_session(answer, opened, framed=False, secure=site.is_secure)
     return answer

@@ -11,6 +11,8 @@ from darkroom.core.sets import RefundView
 
 OPEN_JOB: Final = frozenset({"pending", "processing"})
 MINUTE_SECONDS: Final = 60
+STARTING_SECONDS: Final = 20
+"""A set begins in the transaction of its money; where a lock was held, within two leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,20 @@ def payment_line(payment: PaymentView) -> Line:
     if known is not None:
         return known
     if payment.status == "succeeded" and payment.job_id is None:
-        starts = payment.order_avatar_id is not None
-        return Line("payment.starting" if starts else "payment.unused", {}, "wait")
+        return Line("payment.starting" if _is_starting(payment) else "payment.unused", {}, "wait")
     return Line("payment.paid", {}, "good")
+
+
+def _is_starting(payment: PaymentView) -> bool:
+    """An order whose money came just now. What has not begun by then cannot: its selfies are gone, perhaps."""
+    bound = payment.order_avatar_id is not None
+    return bound and payment.paid_seconds is not None and payment.paid_seconds < STARTING_SECONDS
 
 
 def is_moving(payment: PaymentView) -> bool:
     """Whether the page about this payment should look again by itself."""
     return payment.status == "pending" or (
-        payment.status == "succeeded"
-        and payment.job_id is None
-        and payment.order_avatar_id is not None
+        payment.status == "succeeded" and payment.job_id is None and _is_starting(payment)
     )
 
 

@@ -12,15 +12,24 @@
   let toastTimer = 0;
   function toast(text) {
     const place = $("#toast");
-    place.textContent = text;
+    // What lies under an open dialog is neither seen nor read out.
+    const top = $$("dialog[open]").pop() || document.body;
+    if (place.parentNode !== top) top.append(place);
     place.classList.add("shown");
     clearTimeout(toastTimer);
+    requestAnimationFrame(() => { place.textContent = text; });
     toastTimer = setTimeout(() => { place.classList.remove("shown"); place.textContent = ""; }, 5000);
   }
   document.addEventListener("toast", (event) => toast(event.detail.value));
-  for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, () => toast(say.sayFailed));
+  // A page that looks by itself fails by itself, without a word: it looks again.
+  const byItself = (event) => event.detail.requestConfig && event.detail.requestConfig.verb === "get";
+  for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, (event) => { if (!byItself(event)) toast(say.sayFailed); });
   document.addEventListener("htmx:responseError", (event) => {
-    if (!event.detail.xhr.getResponseHeader("HX-Trigger")) toast(say.sayFailed);
+    if (!byItself(event) && !event.detail.xhr.getResponseHeader("HX-Trigger")) toast(say.sayFailed);
+  });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    // Nothing is replaced under a question that is being answered, and nobody looks at a hidden page.
+    if (event.target.id === "payment" && (document.hidden || $("dialog[open]"))) event.preventDefault();
   });
 
   // ---- "are you sure", where a frame may not ask by itself ------------------------------------------------
@@ -34,7 +43,10 @@
   });
   document.addEventListener("click", (event) => {
     const dialog = event.target.closest("dialog");
-    if (dialog && (event.target.closest("[data-close]") || event.target === dialog)) dialog.close();
+    if (!dialog) return;
+    const box = dialog.getBoundingClientRect();
+    const beside = event.target === dialog && (event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom);
+    if (event.target.closest("[data-close]") || beside) dialog.close();
   });
 
   // ---- lost network ---------------------------------------------------------------------------------------
@@ -56,18 +68,31 @@
   const { launch, initData, theme } = window.darkroom;
   const telegram = () => (window.Telegram && window.Telegram.WebApp && initData ? window.Telegram.WebApp : null);
 
+  async function exchange() {
+    remember("telegram-tried", String(Date.now()));
+    const answer = await fetch("/api/session", { method: "POST", headers: { Authorization: `tma ${initData}` } }).catch(() => null);
+    if (!answer || !answer.ok) {
+      toast(say.sayFailed);
+      return false;
+    }
+    remember("telegram-entered", initData);
+    const next = new URLSearchParams(location.search).get("next");
+    location.replace(location.pathname === "/sign-in" ? (next && /^\/(?!\/|\\)/.test(next) ? next : "/") : location.pathname + location.search);
+    return true;
+  }
+
   async function enterTelegram() {
     if (!initData) return;
-    // Once a launch: init data is a key, the session made of it is ours and can be ended.
-    if (recall("telegram-entered") !== initData) {
-      const answer = await fetch("/api/session", { method: "POST", headers: { Authorization: `tma ${initData}` } }).catch(() => null);
-      if (answer && answer.ok) {
-        remember("telegram-entered", initData);
-        const next = new URLSearchParams(location.search).get("next");
-        location.replace(location.pathname === "/sign-in" ? (next && /^\/(?!\/|\\)/.test(next) ? next : "/") : location.pathname + location.search);
-        return;
-      }
-      if (answer) toast(say.sayFailed);
+    // Once a launch: init data is a key, the session made of it is ours and can be ended. Again where we were sent
+    // to sign in; but a browser that keeps no cookie would send us here for ever, so a person presses then.
+    const lost = location.pathname === "/sign-in";
+    const tried = Number(recall("telegram-tried")) > Date.now() - 10000;
+    if (lost && tried) {
+      const place = $("#telegram-enter");
+      place.hidden = false;
+      $("button", place).onclick = exchange;
+    } else if (lost || recall("telegram-entered") !== initData) {
+      if (await exchange()) return;
     }
     const script = document.createElement("script");
     script.src = "https://telegram.org/js/telegram-web-app.js";
@@ -83,7 +108,14 @@
     app.onEvent("themeChanged", () => theme(app.themeParams));
     const home = location.pathname === "/" || location.pathname === "/sets";
     if (home) app.BackButton.hide();
-    else { app.BackButton.show(); app.BackButton.onClick(() => ($("dialog[open]") ? $("dialog[open]").close() : history.back())); }
+    else { app.BackButton.show(); app.BackButton.onClick(() => back()); }
+  }
+
+  function back() {
+    const dialog = $$("dialog[open]").pop();
+    if (dialog) dialog.close();
+    else if (history.length > 1) history.back();
+    else location.assign("/sets");
   }
 
   // ---- selfies: each file by itself, with its progress and its verdict ---------------------------------------
@@ -219,9 +251,13 @@
   addEventListener("beforeunload", (event) => { if (uploading) event.preventDefault(); });
 
   // ---- choosing and paying ---------------------------------------------------------------------------------
-  document.addEventListener("change", (event) => {
-    const price = event.target.dataset && event.target.dataset.price;
-    if (price && $("#pay")) $("#pay").textContent = price;
+  document.addEventListener("change", () => {
+    const button = $("#pay");
+    if (!button) return;
+    const way = $("[name=way]:checked");
+    if (way && way.dataset.takes) for (const one of $$("[data-currency]")) one.hidden = one.dataset.currency !== way.dataset.takes;
+    const price = $(".tier:has(:checked) [data-pay]:not([hidden])");
+    if (price) button.textContent = price.dataset.pay;
   });
   function pay() {
     const link = $("#checkout");
@@ -243,29 +279,37 @@
   // ---- a set while it is made ------------------------------------------------------------------------------
   let stream = null;
   let looking = false;
+  let again = false;
+  let lookedAt = 0;
   let slow = 0;
   function status() { return $("#status[data-live]"); }
   async function look() {
     const place = status();
-    if (!place || looking) return;
+    if (!place) return;
+    if (looking) { again = true; return; }
     looking = true;
+    again = false;
+    lookedAt = Date.now();
     const seen = Number(place.dataset.newest);
     try {
       await htmx.ajax("GET", place.dataset.live + (seen ? `?seen=${seen}` : ""), { target: "#status", swap: "outerHTML" });
     } catch { /* the next look finds it */ } finally { looking = false; }
     if (!status() && stream) { stream.close(); stream = null; }
+    if (again) look();
   }
   function live() {
     const place = status();
     if (!place || stream) return;
     stream = new EventSource(place.dataset.events);
-    for (const name of ["photo", "status", "end"]) stream.addEventListener(name, look);
+    // `job` is the first: what was stored while the page was on its way.
+    for (const name of ["job", "photo", "status", "end"]) stream.addEventListener(name, look);
     clearInterval(slow);
     // The stream is the quick way; this is the sure one.
     slow = setInterval(() => {
       if (!status()) { clearInterval(slow); return; }
+      if (document.hidden) return;
       if (stream && stream.readyState === EventSource.CLOSED) { stream = null; look().then(live); }
-      else if (!stream || stream.readyState !== EventSource.OPEN) look();
+      else if (!stream || stream.readyState !== EventSource.OPEN || Date.now() - lookedAt > 30000) look();
     }, 5000);
   }
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
@@ -274,11 +318,17 @@
 
   // ---- photos, full screen -----------------------------------------------------------------------------------
   const viewer = $("#viewer");
+  // The reel keeps to what was there when it was opened; each photo is named by its id, never by a place in a list
+  // that grows meanwhile.
+  let shown = [];
   let current = null;
   let aimed = 0;
-  function photos() { return $$(".photo[data-photo]"); }
+  const photos = () => $$(".photo[data-photo]");
+  const linkOf = (id) => $(`.photo[data-photo="${id}"]`);
+  const now = () => linkOf(current);
   function openViewer(link) {
     const reel = $(".reel", viewer);
+    shown = photos().map((one) => one.dataset.photo);
     reel.replaceChildren(...photos().map((one) => {
       const figure = document.createElement("figure");
       const image = document.createElement("img");
@@ -291,39 +341,37 @@
       return figure;
     }));
     viewer.showModal();
-    const at = photos().indexOf(link);
+    const at = shown.indexOf(link.dataset.photo);
     reel.children[at].scrollIntoView({ inline: "center", behavior: "instant" });
     reel.focus();
     show(at);
     reel.onscroll = () => { if (performance.now() > aimed) show(Math.round(reel.scrollLeft / reel.clientWidth)); };
   }
   function show(at) {
-    const link = photos()[at];
-    if (!link || link === current) return;
-    current = link;
-    $(".viewer-count", viewer).textContent = `${at + 1} / ${photos().length}`;
-    const download = $("[data-download]", viewer);
-    const address = new URL(link.dataset.full, location);
-    address.searchParams.set("download", "1");
-    download.href = address.pathname + address.search;
+    const link = linkOf(shown[at]);
+    if (!link || shown[at] === current) return;
+    current = shown[at];
+    $(".viewer-count", viewer).textContent = `${at + 1} / ${shown.length}`;
+    // By the session: the page's own links grow old, this one is made anew when it is used.
+    $("[data-download]", viewer).href = `${link.dataset.plain}?download=1`;
     heart();
     const redo = $("[data-redo]", viewer);
     redo.hidden = !redos() && !link.dataset.redone;
     redo.disabled = Boolean(link.dataset.redone);
     $("span", redo).textContent = link.dataset.redone ? viewer.dataset.sayRedone : viewer.dataset.sayRedo;
     $('[data-step="-1"]', viewer).disabled = at === 0;
-    $('[data-step="1"]', viewer).disabled = at === photos().length - 1;
+    $('[data-step="1"]', viewer).disabled = at === shown.length - 1;
   }
   function redos() { const place = $("#status"); return place ? Number(place.dataset.redos) : 0; }
   function heart() {
-    const on = current.dataset.favorite === "yes";
+    const on = now().dataset.favorite === "yes";
     const button = $("[data-favorite]", viewer);
     button.setAttribute("aria-pressed", on);
     $("span", button).textContent = on ? viewer.dataset.sayUnfavorite : viewer.dataset.sayFavorite;
   }
   function step(by) {
     const reel = $(".reel", viewer);
-    const at = photos().indexOf(current) + by;
+    const at = shown.indexOf(current) + by;
     const next = reel.children[at];
     if (!next) return;
     // Where it will be is said at once: a second press counts from there, not from half way.
@@ -332,12 +380,12 @@
     next.scrollIntoView({ inline: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
   }
   async function toggleHeart() {
-    const link = current;
-    const on = link.dataset.favorite !== "yes";
-    link.dataset.favorite = on ? "yes" : "no";
-    heart();
-    const answer = await fetch(`/photos/${link.dataset.photo}/favorite`, { method: "POST", headers: { "HX-Request": "true" }, body: new URLSearchParams({ on: on ? "yes" : "no" }) }).catch(() => null);
-    if (!answer || !answer.ok) { link.dataset.favorite = on ? "no" : "yes"; heart(); toast(say.sayFailed); }
+    const id = current;
+    const on = now().dataset.favorite !== "yes";
+    const mark = (value) => { linkOf(id).dataset.favorite = value ? "yes" : "no"; if (current === id) heart(); };
+    mark(on);
+    const answer = await fetch(`/photos/${id}/favorite`, { method: "POST", headers: { "HX-Request": "true" }, body: new URLSearchParams({ on: on ? "yes" : "no" }) }).catch(() => null);
+    if (!answer || !answer.ok) { mark(!on); toast(say.sayFailed); }
   }
   if (viewer) {
     document.addEventListener("click", (event) => {
@@ -346,26 +394,26 @@
       const by = event.target.closest("[data-step]");
       if (by) step(Number(by.dataset.step));
       if (event.target.closest("[data-favorite]:not(.photo)")) toggleHeart();
-      if (event.target.closest("[data-share-photo]")) openShare(current.dataset.job, current.dataset.photo);
+      if (event.target.closest("[data-share-photo]")) openShare(now().dataset.job, current);
       if (event.target.closest("[data-share-set]")) openShare($("#status").dataset.job, null);
       if (event.target.closest("[data-redo]")) {
         $("#redo-text").textContent = $("#status").dataset.redoText;
-        $("#redo-form").setAttribute("hx-post", `/photos/${current.dataset.photo}/redo`);
+        $("#redo-form").setAttribute("hx-post", `/photos/${current}/redo`);
         htmx.process($("#redo-form"));
         $("#redo-dialog").showModal();
       }
-      const download = event.target.closest("[data-download]");
       const app = telegram();
-      if (download && app && app.downloadFile && app.isVersionAtLeast("8.0")) {
+      if (event.target.closest("[data-download]") && app && app.downloadFile && app.isVersionAtLeast("8.0")) {
         event.preventDefault();
-        app.downloadFile({ url: new URL(download.href, location).href, file_name: `photo-${current.dataset.photo}.jpg` });
+        // Telegram's downloader brings no session: it needs a link of now.
+        fetch(`/photos/${current}/link`).then((answer) => answer.json()).then((file) => app.downloadFile({ url: new URL(file.path, location).href, file_name: file.name })).catch(() => toast(say.sayFailed));
       }
     });
     viewer.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") { step(-1); event.preventDefault(); }
       if (event.key === "ArrowRight") { step(1); event.preventDefault(); }
     });
-    viewer.addEventListener("close", () => { const back = current; current = null; if (back) { back.focus({ preventScroll: true }); back.scrollIntoView({ block: "nearest" }); } });
+    viewer.addEventListener("close", () => { const last = now(); current = null; if (last) { last.focus({ preventScroll: true }); last.scrollIntoView({ block: "nearest" }); } });
   }
   function openShare(job, photo) {
     const form = $("#share-form");
@@ -378,10 +426,14 @@
     htmx.process(form);
     $("#share-dialog").showModal();
   }
+  document.addEventListener("htmx:afterRequest", (event) => {
+    // The link that was made may be closed later: the next press is another wish.
+    if (event.target.id === "share-form" && event.detail.successful) $("[name=key]", event.target).value = crypto.randomUUID();
+  });
   document.addEventListener("click", async (event) => {
     const copy = event.target.closest("[data-copy]");
     if (copy) {
-      try { await navigator.clipboard.writeText(copy.dataset.copy); toast(say.sayCopied); } catch { const field = $("#share-url"); if (field) field.select(); }
+      try { await navigator.clipboard.writeText(copy.dataset.copy); toast(say.sayCopied); } catch { const field = $("#share-url"); if (field) field.select(); else toast(copy.dataset.copy); }
     }
     const send = event.target.closest("[data-send]");
     if (send) navigator.share({ url: send.dataset.send }).catch(() => {});
