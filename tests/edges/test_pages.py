@@ -485,6 +485,7 @@ async def test_odd_text_in_a_form_is_a_form_gone_wrong(
         404,
         True,
     )
+    assert [(await client.head(path)).status_code for path in ("/", "/sets", "/terms")] == [200] * 3
     lost = await client.get("/no/such/page")
     assert SAY.say("ru", "nav.sets") in lost.text
 

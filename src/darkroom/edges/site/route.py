@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import Depends, Request, Response
@@ -31,7 +31,12 @@ _UNAUTHORIZED, _NOT_FOUND, _NOT_ALLOWED, _UNAVAILABLE = 401, 404, 405, 503
 
 
 class PageRoute(APIRoute):
-    """A route whose answers are pages, the refusals too."""
+    """A route whose answers are pages, the refusals too. What can be got can be asked for its head alone."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **given: Any) -> None:  # noqa: ANN401 - FastAPI's own
+        super().__init__(path, endpoint, **given)
+        if self.methods is not None and "GET" in self.methods:
+            self.methods.add("HEAD")
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # pyright: ignore[reportIncompatibleMethodOverride] - Coroutine and Awaitable
         """Put the visit first and the refusals last."""
