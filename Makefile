@@ -99,3 +99,7 @@ pictures: $(VENV)/.installed ## draw docs/pictures: a contact sheet per style, b
 .PHONY: examples
 examples: $(VENV)/.installed ## draw the bundled brand's example photos, by the studio as it stands
 	@$(BIN)/python -m scripts.make_examples
+
+.PHONY: bench
+bench: $(VENV)/.installed-dev ## Darkroom beside the limit of this machine, in one run, as ratios (minutes; an idle machine)
+	@$(BIN)/python -W ignore::Warning:platformdirs -m bench

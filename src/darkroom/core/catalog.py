@@ -1,6 +1,7 @@
 """Tiers, prices, styles and prompts. The tables are the truth; a payment copies what it bought."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
@@ -132,38 +133,41 @@ class Eligibility:
     open_jobs: int
 
 
+ELIGIBILITY: Final = """
+WITH mine AS (
+    SELECT p.id, p.status, p.generation_consumed, p.consumed_at,
+           p.order_avatar_id, p.order_style_id
+    FROM payments p
+    WHERE p.user_id = %(user_id)s
+      AND (%(payment_id)s::BIGINT IS NULL OR p.id = %(payment_id)s)
+)
+SELECT
+    EXISTS (SELECT FROM avatars a WHERE a.id = %(avatar_id)s
+            AND a.user_id = %(user_id)s AND a.deleted_at IS NULL) AS avatar_is_theirs,
+    EXISTS (SELECT FROM styles s JOIN prompts q ON q.style_id = s.id AND q.is_active
+            WHERE s.id = %(style_id)s AND s.is_active) AS style_is_active,
+    (SELECT count(*) FROM reference_photos r
+     WHERE r.avatar_id = %(avatar_id)s AND r.deleted_at IS NULL) AS selfies,
+    EXISTS (SELECT FROM mine m WHERE m.status = 'succeeded' AND NOT m.generation_consumed
+            AND (m.order_avatar_id IS NULL
+                 OR (m.order_avatar_id = %(avatar_id)s
+                     AND m.order_style_id = %(style_id)s))) AS payment_is_ready,
+    (SELECT j.id FROM mine m JOIN generation_jobs j ON j.payment_id = m.id
+     WHERE m.generation_consumed
+     ORDER BY m.consumed_at DESC, m.id DESC LIMIT 1) AS consumed_by_job_id,
+    EXISTS (SELECT FROM mine m WHERE m.generation_consumed) AS has_paid_before,
+    (SELECT count(*) FROM generation_jobs j WHERE j.user_id = %(user_id)s
+     AND j.status IN ('pending', 'processing')) AS open_jobs
+"""
+
+
 async def check_eligibility(
     tx: Connection, *, user_id: int, avatar_id: int, style_id: str, payment_id: int | None
 ) -> Eligibility:
     """What is wrong with a request, before anything is consumed. A look, not a decision."""
     async with tx.cursor(row_factory=class_row(Eligibility)) as cursor:
         await cursor.execute(
-            """
-            WITH mine AS (
-                SELECT p.id, p.status, p.generation_consumed, p.consumed_at,
-                       p.order_avatar_id, p.order_style_id
-                FROM payments p
-                WHERE p.user_id = %(user_id)s
-                  AND (%(payment_id)s::BIGINT IS NULL OR p.id = %(payment_id)s)
-            )
-            SELECT
-                EXISTS (SELECT FROM avatars a WHERE a.id = %(avatar_id)s
-                        AND a.user_id = %(user_id)s AND a.deleted_at IS NULL) AS avatar_is_theirs,
-                EXISTS (SELECT FROM styles s JOIN prompts q ON q.style_id = s.id AND q.is_active
-                        WHERE s.id = %(style_id)s AND s.is_active) AS style_is_active,
-                (SELECT count(*) FROM reference_photos r
-                 WHERE r.avatar_id = %(avatar_id)s AND r.deleted_at IS NULL) AS selfies,
-                EXISTS (SELECT FROM mine m WHERE m.status = 'succeeded' AND NOT m.generation_consumed
-                        AND (m.order_avatar_id IS NULL
-                             OR (m.order_avatar_id = %(avatar_id)s
-                                 AND m.order_style_id = %(style_id)s))) AS payment_is_ready,
-                (SELECT j.id FROM mine m JOIN generation_jobs j ON j.payment_id = m.id
-                 WHERE m.generation_consumed
-                 ORDER BY m.consumed_at DESC, m.id DESC LIMIT 1) AS consumed_by_job_id,
-                EXISTS (SELECT FROM mine m WHERE m.generation_consumed) AS has_paid_before,
-                (SELECT count(*) FROM generation_jobs j WHERE j.user_id = %(user_id)s
-                 AND j.status IN ('pending', 'processing')) AS open_jobs
-            """,
+            ELIGIBILITY,
             {
                 "user_id": user_id,
                 "avatar_id": avatar_id,

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from psycopg.rows import class_row, scalar_row
 
@@ -40,15 +40,17 @@ async def open_session(
     await note_opened(tx, user_id)
 
 
+WHOSE_SESSION: Final = """
+SELECT s.user_id FROM sessions s JOIN users u ON u.id = s.user_id
+WHERE s.token_sha256 = %(token_sha256)s AND s.ended_at IS NULL AND s.expires_at > darkroom_now()
+  AND u.forget_at IS NULL
+"""
+
+
 async def find_session_user(tx: Connection, token: str) -> int | None:
     """The user of a live session; None for unknown, expired and ended ones, and for users who left."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            "SELECT s.user_id FROM sessions s JOIN users u ON u.id = s.user_id "
-            "WHERE s.token_sha256 = %s AND s.ended_at IS NULL AND s.expires_at > darkroom_now() "
-            "AND u.forget_at IS NULL",
-            [_hash(token)],
-        )
+        await cursor.execute(WHOSE_SESSION, {"token_sha256": _hash(token)})
         return await cursor.fetchone()
 
 

@@ -1,0 +1,95 @@
+"""Where a measurement happens: a PostgreSQL with fsync on, and databases that are filled and dropped."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from darkroom.db.database import Database
+from darkroom.db.embedded import EmbeddedPostgres
+from darkroom.db.migrate import migrate
+from darkroom.flow.stock_catalog import stock_catalog
+from darkroom.wiring import bundled_catalog
+
+TEMPLATE: Final = "bench_template"
+CUSTOMERS: Final = """
+WITH people AS (
+    INSERT INTO users (telegram_user_id) SELECT 1000000 + n FROM generate_series(1, %(count)s) n
+    RETURNING id
+), faces AS (
+    INSERT INTO avatars (user_id, name) SELECT id, 'Me' FROM people RETURNING id, user_id
+), selfies AS (
+    INSERT INTO reference_photos
+        (avatar_id, object_key, sha256, size_bytes, content_type, width, height)
+    SELECT f.id, 'references/' || f.id || '/' || n, encode(sha256((f.id || '/' || n)::BYTEA), 'hex'),
+           1, 'image/jpeg', 1, 1
+    FROM faces f, generate_series(1, 4) n
+), keys AS (
+    INSERT INTO sessions (user_id, token_sha256, expires_at, origin)
+    SELECT id, encode(sha256(('token-' || id)::BYTEA), 'hex'), darkroom_now() + INTERVAL '1 day', 'telegram'
+    FROM people
+)
+INSERT INTO payments
+    (user_id, provider, status, tier_id, photo_count, amount_minor, currency, policy_id, request_id,
+     succeeded_at)
+SELECT f.user_id, 'sandbox', 'succeeded', 'starter', 7, 49900, 'RUB',
+       (SELECT max(id) FROM refund_policies), gen_random_uuid(), darkroom_now()
+FROM faces f
+"""
+"""Each has four selfies, a session whose token is `token-{id}`, and one paid set that nobody has started."""
+
+
+@contextmanager
+def open_server() -> Generator[str]:
+    """A server as a newcomer has it: embedded, nothing tuned, every commit on the disk. Yields its address."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-bench-"))
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        dsn = server.start()
+        _make_template(dsn)
+        yield dsn
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_template(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(TEMPLATE)))
+
+    async def fill() -> None:
+        database = Database(make_conninfo(dsn, dbname=TEMPLATE))
+        await database.open()
+        await migrate(database)
+        await stock_catalog(database, bundled_catalog(), only_if_empty=True)
+        await database.close()
+
+    asyncio.run(fill())
+
+
+@contextmanager
+def open_database(server: str, *, customers: int) -> Generator[str]:
+    """A fresh database with customers who have paid, analyzed as after a day's work; gone at the end."""
+    name = f"bench_{customers}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+        admin.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(TEMPLATE))
+        )
+    dsn = make_conninfo(server, dbname=name)
+    try:
+        with psycopg.connect(dsn, autocommit=True) as one:
+            one.execute(CUSTOMERS, {"count": customers})
+            one.execute("VACUUM ANALYZE")
+            one.execute("CHECKPOINT")
+        yield dsn
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))

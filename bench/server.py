@@ -1,0 +1,36 @@
+"""One server process for a measurement. Run as `python -m bench.server DSN FOLDER`; prints its port."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from darkroom.config import IsolatedSettings
+from darkroom.edges.serve import listen_on_free_port, make_server
+from darkroom.kit.log import configure_logging
+from darkroom.wiring import build_application, open_darkroom
+
+
+async def _main(dsn: str, folder: str) -> None:
+    configure_logging("json", level=logging.ERROR)
+    listening = listen_on_free_port()
+    settings = IsolatedSettings.model_validate(
+        {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": Path(folder)}
+    )
+    async with open_darkroom(settings) as darkroom:
+        server = make_server(build_application(darkroom, settings, worker=None), settings)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, lambda: setattr(server, "should_exit", True)
+        )
+        # Whoever reads the port may come before the loop does.
+        listening.listen(128)
+        sys.stdout.write(f"{listening.getsockname()[1]}\n")
+        sys.stdout.flush()
+        await server.serve(sockets=[listening])
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main(*sys.argv[1:3]))
