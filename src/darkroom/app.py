@@ -20,7 +20,7 @@ from darkroom.edges.envelope import failure
 from darkroom.flow.prepare import prepare
 from darkroom.kit.log import configure_logging, get_logger
 from darkroom.limits import Limits
-from darkroom.wiring import build_application, bundled_catalog, open_darkroom
+from darkroom.wiring import build_application, bundled_catalog, open_darkroom, read_brand
 
 log = get_logger("edges")
 
@@ -38,6 +38,8 @@ class OnDemand:
 
     def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
         self._settings = settings
+        # Here and not in the first request: a wrong brand stops the start, it is no 500 for a customer.
+        self._brand = read_brand(settings)
         self._limits = limits
         self._joining = asyncio.Lock()
         self._parts = AsyncExitStack()
@@ -82,7 +84,9 @@ class OnDemand:
         async with AsyncExitStack() as parts:
             darkroom = await parts.enter_async_context(open_darkroom(self._settings, self._limits))
             await prepare(darkroom, bundled_catalog())
-            application = build_application(darkroom, self._settings, worker=None)
+            application = build_application(
+                darkroom, self._settings, worker=None, brand=self._brand
+            )
             await parts.enter_async_context(application.router.lifespan_context(application))
             self._parts = parts.pop_all()
         return application

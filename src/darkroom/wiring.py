@@ -29,7 +29,7 @@ from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
-from darkroom.brand import load_brand
+from darkroom.brand import Brand, load_brand
 from darkroom.config import Settings
 from darkroom.core.checkup import examine_database
 from darkroom.db.database import Database
@@ -352,12 +352,20 @@ def _secret_checks(settings: Settings) -> list[Check]:
     return checks
 
 
+def read_brand(settings: Settings) -> Brand:
+    """The seller's brand. Raises SettingsError: the folder is wrong, in one line."""
+    return load_brand(
+        settings.brand_folder, selfie_days=settings.selfie_days, text_keys=Texts().keys
+    )
+
+
 def build_application(
     darkroom: Darkroom,
     settings: Settings,
     *,
     worker: Worker | None,
     mounts: Mapping[str, ASGIApp] | None = None,
+    brand: Brand | None = None,
 ) -> FastAPI:
     """The HTTP server over the joined parts, with a worker in the same process if one is given."""
     receiver = None
@@ -372,11 +380,7 @@ def build_application(
         darkroom,
         ServerParts(
             demo=settings.mode == "demo",
-            brand=load_brand(
-                settings.brand_folder,
-                selfie_days=settings.selfie_days,
-                text_keys=Texts().keys,
-            ),
+            brand=brand or read_brand(settings),
             upload_origin=_upload_origin(settings),
             cron_secret=None if secret is None else secret.get_secret_value(),
             queue_receiver=receiver,

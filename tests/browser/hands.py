@@ -3,6 +3,7 @@
 from importlib.resources import files
 from typing import Final
 
+from darkroom.ports.generation import GenerationRequest, Working
 from tests.browser.conftest import Screen
 from tests.shop import Customer, Shop
 
@@ -56,9 +57,23 @@ async def sell(shop: Shop, *, tier: str = "starter") -> tuple[Customer, int]:
     return customer, job.id
 
 
-async def make_photos(shop: Shop, count: int) -> None:
-    """Let the program work until `count` photos more are stored."""
+async def make_photos(shop: Shop, count: int, *, first: int = 0) -> None:
+    """Let the program work until `count` photos more are stored, from place `first` on, and no more."""
+    rows = await shop.rows("SELECT prompt_index FROM kie_tasks WHERE status <> 'completed'")
+    open_places = sorted(row["prompt_index"] for row in rows if row["prompt_index"] >= first)
+    ready = set(open_places[:count])
+
+    async def ask(request: GenerationRequest) -> Working | None:
+        return None if request.prompt_index in ready else Working()
+
+    shop.provider.on_ask = ask
     have = int(await shop.value("SELECT count(*) FROM generated_photos"))
     while int(await shop.value("SELECT count(*) FROM generated_photos")) < have + count:
         await shop.round()
         await shop.advance(1)
+
+
+async def make_the_rest(shop: Shop) -> None:
+    """Let the program work to its end."""
+    shop.provider.on_ask = None
+    await shop.drain()

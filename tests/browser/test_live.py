@@ -5,7 +5,7 @@ import asyncio
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenScreen, Screen
-from tests.browser.hands import make_photos, sell, sign_in_as
+from tests.browser.hands import make_photos, make_the_rest, sell, sign_in_as
 from tests.shop import Shop
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
@@ -19,12 +19,10 @@ async def test_photos_appear_one_by_one_in_their_places(
         await sign_in_as(phone, customer.telegram_user_id)
         await phone.go(f"/sets/{job_id}")
         await expect(phone.page.locator(".empty-slot")).to_have_count(7)
-        stored = 0
-        while stored < 7:
+        for stored in range(1, 8):
             await make_photos(shop, 1)
-            stored = int(await shop.value("SELECT count(*) FROM generated_photos"))
             await expect(phone.page.locator(".photo")).to_have_count(stored)
-        await shop.drain()
+        await make_the_rest(shop)
         await expect(phone.page.locator("#status:not([data-live])")).to_be_visible()
         numbers = await phone.page.locator(".photo").evaluate_all(
             "links => links.map(link => link.dataset.number)"
@@ -47,7 +45,7 @@ async def test_a_reload_in_the_middle_and_another_device_see_the_same(
         await sign_in_as(desk, customer.telegram_user_id)
         await desk.page.click(".cover")
         await expect(desk.page.locator(".photo").first).to_be_visible()
-        await shop.drain()
+        await make_the_rest(shop)
         for one in (phone, desk):
             await expect(one.page.locator("#status:not([data-live])")).to_be_visible()
             await expect(one.page.locator(".photo")).to_have_count(7)
@@ -68,7 +66,7 @@ async def test_two_tabs_and_a_closed_one_disturb_nothing(
         await make_photos(shop, 1)
         await expect(second.page.locator(".photo").first).to_be_visible()
         await second.page.close()
-        await shop.drain()
+        await make_the_rest(shop)
         await expect(phone.page.locator(".photo")).to_have_count(7)
         await expect(phone.page.locator("#status:not([data-live])")).to_be_visible()
 
@@ -86,7 +84,7 @@ async def test_lost_network_is_said_and_made_up_for(
         await phone.context.set_offline(True)
         await expect(phone.page.locator("#offline")).to_be_visible()
         await phone.shot("offline")
-        await shop.drain()
+        await make_the_rest(shop)
         await phone.context.set_offline(False)
         await expect(phone.page.locator("#offline")).to_be_hidden()
         await expect(phone.page.locator(".photo")).to_have_count(7)
@@ -181,6 +179,8 @@ async def test_a_photo_stored_before_the_stream_opened_is_shown(
             await held.wait()
             await route.continue_()
 
+        # Nothing but the stream may tell the page.
+        await phone.context.add_init_script("window.setInterval = () => 0")
         await phone.context.route("**/events", hold)
         await phone.go(f"/sets/{job_id}")
         await make_photos(shop, 1)
@@ -191,17 +191,20 @@ async def test_a_photo_stored_before_the_stream_opened_is_shown(
 async def test_what_is_done_in_the_viewer_is_done_to_the_photo_that_is_seen(
     shop: Shop, stage: str, screen: OpenScreen
 ) -> None:
-    """Photos that come while one is looked at take their places behind it."""
+    """Photos that come while one is looked at take their places before it and behind it."""
     customer, job_id = await sell(shop)
     async with screen(stage, desk=True) as desk:
         page = desk.page
         await sign_in_as(desk, customer.telegram_user_id)
         await desk.go(f"/sets/{job_id}")
-        await make_photos(shop, 1)
-        await page.click(".photo >> nth=0")
-        seen = await page.get_attribute(".photo", "data-photo")
-        await shop.drain()
+        await make_photos(shop, 1, first=3)
+        await page.click("#slot-4 .photo")
+        seen = await page.get_attribute("#slot-4 .photo", "data-photo")
+        await make_the_rest(shop)
         await expect(page.locator("#status:not([data-live])")).to_be_attached()
+        # A finger that hardly moves: the reel says where it stands.
+        await page.evaluate("document.querySelector('.reel').dispatchEvent(new Event('scroll'))")
+        await expect(page.locator(".viewer-count")).to_have_text("1 / 1")
         await page.click(".viewer-tools [data-favorite]")
         await expect(page.locator(".viewer-tools [data-favorite]")).to_have_attribute(
             "aria-pressed", "true"

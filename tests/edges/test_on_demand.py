@@ -11,7 +11,7 @@ import pytest
 
 from darkroom import app
 from darkroom.app import OnDemand
-from darkroom.config import IsolatedSettings, Settings
+from darkroom.config import IsolatedSettings, Settings, SettingsError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.limits import Limits
 from darkroom.wiring import open_darkroom
@@ -69,3 +69,9 @@ async def test_who_waits_for_a_start_that_fails_does_not_queue_for_the_next(
     assert all(answer.headers["retry-after"] for answer in answers)
     # One start was tried for all of them, not one after the other.
     assert starts["tried"] == 1
+
+
+def test_a_wrong_brand_stops_the_start_and_no_request(tmp_path: Path) -> None:
+    settings = IsolatedSettings.model_validate({**PLACE, "DARKROOM_BRAND": tmp_path / "nowhere"})
+    with pytest.raises(SettingsError, match="DARKROOM_BRAND"):
+        OnDemand(settings)

@@ -21,12 +21,16 @@ STEPS: Final = ("opened", "uploaded", "chose", "paid", "got")
 DAYS_MAX: Final = 366
 
 
+async def _note(tx: Connection, user_id: int, step: str) -> None:
+    await tx.execute(
+        "INSERT INTO funnel_steps (user_id, step) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [user_id, step],
+    )
+
+
 async def note_opened(tx: Connection, user_id: int) -> None:
     """The person signed in. `core.people.ensure_user` writes it with the row of somebody new."""
-    await tx.execute(
-        "INSERT INTO funnel_steps (user_id, step) VALUES (%s, 'opened') ON CONFLICT DO NOTHING",
-        [user_id],
-    )
+    await _note(tx, user_id, "opened")
 
 
 async def note_uploaded(tx: Connection, avatar_id: int) -> None:
@@ -40,10 +44,7 @@ async def note_uploaded(tx: Connection, avatar_id: int) -> None:
 
 async def note_chose(tx: Connection, user_id: int) -> None:
     """The person placed an order that costs something."""
-    await tx.execute(
-        "INSERT INTO funnel_steps (user_id, step) VALUES (%s, 'chose') ON CONFLICT DO NOTHING",
-        [user_id],
-    )
+    await _note(tx, user_id, "chose")
 
 
 async def note_paid(tx: Connection, payment_id: int) -> None:

@@ -17,7 +17,6 @@ class KeptCookie:
     value: str
     days: int
     framed: bool = False
-    http_only: bool = True
 
 
 def cookie_text(cookie: KeptCookie, *, secure: bool) -> str:
@@ -27,9 +26,9 @@ def cookie_text(cookie: KeptCookie, *, secure: bool) -> str:
         f"Max-Age={cookie.days * 86_400}",
         "Path=/",
         "SameSite=None" if cookie.framed else "SameSite=Lax",
+        # No script of ours reads any.
+        "HttpOnly",
     ]
-    if cookie.http_only:
-        parts.append("HttpOnly")
     if secure or cookie.framed:
         parts.append("Secure")
     if cookie.framed:

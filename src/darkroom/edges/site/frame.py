@@ -172,9 +172,7 @@ class Site:
         """Remember a language in this browser."""
         answer.headers.append(
             "set-cookie",
-            cookie_text(
-                KeptCookie(LANGUAGE_COOKIE, locale, 365, http_only=True), secure=self.is_secure
-            ),
+            cookie_text(KeptCookie(LANGUAGE_COOKIE, locale, 365), secure=self.is_secure),
         )
 
 

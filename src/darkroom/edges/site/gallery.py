@@ -34,7 +34,7 @@ async def favor(
         site.darkroom, user_id=visit.user_id, photo_id=photo_id, favorite=on == "yes"
     )
     if visit.by_script:
-        return site.render(visit, "_heart.html", photo=photo)
+        return Response(status_code=204)
     return site.go(visit, f"/sets/{photo.job_id}")
 
 

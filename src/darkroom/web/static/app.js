@@ -285,7 +285,8 @@
   function status() { return $("#status[data-live]"); }
   async function look() {
     const place = status();
-    if (!place) return;
+    // Without a network nothing can be asked; `online` looks again.
+    if (!place || !navigator.onLine) return;
     if (looking) { again = true; return; }
     looking = true;
     again = false;
