@@ -29,7 +29,11 @@ from tests.shop import Shop, open_shop
 T = TypeVar("T")
 TERMINATE_SECONDS: Final = 20
 """A backend ends at its next look for interrupts: milliseconds, or seconds on a machine that is busy."""
-CONNECTED: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+END_THOSE_CONNECTED: Final = """
+SELECT pg_terminate_backend(pid)
+  FROM pg_stat_activity
+ WHERE datname = %s AND backend_type = 'client backend'
+"""
 STEP_SECONDS: Final = 60
 """A step of a story that takes longer hangs."""
 
@@ -205,21 +209,27 @@ class World:
         self._graves.append(self.process)
         name = conninfo_to_dict(self.dsn)["dbname"]
         with psycopg.connect(self._server, autocommit=True) as admin:
-            # All are told, and then waited for: asked to wait, the server looks at each only every 100 ms.
-            admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-            )
-            ends_at = time.monotonic() + TERMINATE_SECONDS
-            while admin.execute(CONNECTED, [name]).fetchone() != (0,):
-                assert time.monotonic() < ends_at, "a backend does not end"
-                time.sleep(0.002)
+            end_every_connection(admin, name)
         self.process = Process(self)
 
     def close(self) -> None:
         """After the verdict."""
-        for process in (self.process, *self._graves):
+        # A process whose successor could not begin is in its grave already.
+        for process in {self.process, *self._graves}:
             process.bury()
         self._graves.clear()
+
+
+def end_every_connection(admin: psycopg.Connection[Any], name: object) -> None:
+    """Drop a database's connections, as the server does with those of a machine that died.
+
+    All are told, and then waited for: asked to wait, the server looks at each only every 100 ms. They are told
+    again at each look: one that the process had just asked for appears only now.
+    """
+    ends_at = time.monotonic() + TERMINATE_SECONDS
+    while admin.execute(END_THOSE_CONNECTED, [name]).fetchall():
+        assert time.monotonic() < ends_at, "a backend does not end"
+        time.sleep(0.002)
 
 
 @contextlib.contextmanager
