@@ -112,15 +112,15 @@ def measure_ours(server: str, sets: int, *, workers: int = 1) -> Photos:
 async def _make(dsn: str, folder: Path, wanted: int, workers: int) -> Photos:
     with psycopg.connect(dsn, autocommit=True) as one:
         one.execute("VACUUM ANALYZE")
-        before = _commits(one)
+        before = commits_of(one)
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(running("bench.provider"))
             for _ in range(workers):
                 await stack.enter_async_context(
                     running("bench.worker", dsn, str(folder), f"http://127.0.0.1:{port}")
                 )
-            await _until(one, wanted)
-            commits = _commits(one) - before
+            await until_stored(one, wanted)
+            commits = commits_of(one) - before
             bought = sum(told_by(port)["by_token"].values())
         stored = one.execute(
             "SELECT extract(epoch FROM created_at)::FLOAT8 FROM generated_photos ORDER BY 1"
@@ -128,12 +128,19 @@ async def _make(dsn: str, folder: Path, wanted: int, workers: int) -> Photos:
     return Photos(len(stored), rate([at for (at,) in stored]), commits / len(stored), bought)
 
 
-async def _until(one: psycopg.Connection[Any], wanted: int) -> None:
+async def until_stored(one: psycopg.Connection[Any], wanted: int) -> None:
+    """Wait for so many photos, or more. Raises AssertionError: not in time."""
     ends_at = time.monotonic() + END_SECONDS
-    while one.execute("SELECT count(*) FROM generated_photos").fetchone() != (wanted,):
+    while stored_photos(one) < wanted:
         if time.monotonic() > ends_at:
             raise AssertionError("the photos are not there in time")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def stored_photos(one: psycopg.Connection[Any]) -> int:
+    """Photos whose rows are there."""
+    found = one.execute("SELECT count(*) FROM generated_photos").fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def rate(stored_at: Sequence[float]) -> float:
@@ -142,7 +149,8 @@ def rate(stored_at: Sequence[float]) -> float:
     return (last - first) / (stored_at[last] - stored_at[first])
 
 
-def _commits(one: psycopg.Connection[Any]) -> int:
+def commits_of(one: psycopg.Connection[Any]) -> int:
+    """Transactions committed in this database so far."""
     one.execute("SELECT pg_stat_force_next_flush()")
     found = one.execute(
         "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"

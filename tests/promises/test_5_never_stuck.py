@@ -52,7 +52,7 @@ class _DeafDoorbell:
     async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
         del job_id, after_seconds
 
-    async def wake(self) -> None:
+    async def wake(self, *, after_seconds: float = 0) -> None:
         """Nobody wakes."""
 
     async def wait(self, timeout_seconds: float) -> None:
