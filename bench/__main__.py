@@ -1,5 +1,7 @@
-"""`make bench`: Darkroom beside the limit of the same machine, in one run, as ratios."""
+"""`make bench`: Darkroom beside the limit of the same machine and beside its rivals, in one run, as ratios."""
 
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -8,13 +10,25 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.claims import CLIENTS, Claims, measure_ours, measure_pgbench
+from bench.budget import measure_budget, measure_rush
+from bench.claims import CLIENTS, Claims, measure_ours, measure_pgbench, percentile
+from bench.latency import Waits, measure_waits
+from bench.limit import measure_limit
+from bench.photos import Photos
+from bench.photos import measure_ours as measure_photos
 from bench.places import open_server
-from bench.table import Row, keep, machine, show
+from bench.table import Figure, Row, keep, machine, show
 
 CLAIMS: Final = 3200
 """A hundred a client: some seconds of each side, so that a pause of the disk is no tenth of it."""
-TARGET: Final = 0.5
+SETS: Final = 100
+"""700 photos: some seconds of each side."""
+BATCH: Final = 20
+"""Of the limits: what a worker claims at once."""
+ORDERS: Final = 40
+"""One after the other; 280 photos, so that the slowest hundredth is more than one of them."""
+LOAD: Final = 420
+"""Photos of others that are made meanwhile."""
 
 console: Final = Console()
 
@@ -25,11 +39,154 @@ def pgbench_path() -> Path:
     return max(folder.glob("pginstall*/bin/pgbench"), key=lambda path: path.parent.parent.name)
 
 
+class Run:
+    """One run: what it measures, in turns, and how far it is."""
+
+    def __init__(self, server: str, progress: Progress, repeats: int) -> None:
+        self._server = server
+        self._progress = progress
+        self._repeats = repeats
+        self.rows: list[Row] = []
+        self.figures: list[Figure] = []
+
+    def claims(self, claims: int) -> None:
+        """Sets started over HTTP, beside pgbench."""
+        ours: list[Claims] = []
+        beside: list[Claims] = []
+        for step in self._turns("claims"):
+            beside.append(measure_pgbench(self._server, claims, pgbench_path()))
+            ours.append(measure_ours(self._server, claims))
+            step()
+        self.rows.append(
+            Row(
+                what="claims: POST /api/generate",
+                beside_what="pgbench, the same statements",
+                unit="/s",
+                ours=tuple(one.per_second for one in ours),
+                beside=tuple(one.per_second for one in beside),
+                target=0.5,
+                note=_waits_of(ours, beside),
+            )
+        )
+
+    def photos(self, sets: int) -> None:
+        """Photos through the whole way, beside pgbench with the same statements and files written beside it."""
+        ours: list[Photos] = []
+        batched: list[float] = []
+        single: list[float] = []
+        for step in self._turns("photos"):
+            batched.append(
+                measure_limit(self._server, sets, pgbench_path(), batch=BATCH).per_second
+            )
+            ours.append(measure_photos(self._server, sets))
+            single.append(measure_limit(self._server, sets, pgbench_path(), batch=1).per_second)
+            step()
+        mine = tuple(one.per_second for one in ours)
+        note = (
+            f"{statistics.median(one.commits_each for one in ours):.1f} commits a photo, those of looking for "
+            f"work included; bought twice: {sum(one.bought - one.stored for one in ours)}"
+        )
+        for what, beside, target in (
+            (f"pgbench, {BATCH} photos a transaction, and files", batched, 0.4),
+            ("pgbench, one photo a transaction, and files", single, 0.4),
+        ):
+            self.rows.append(
+                Row(
+                    what="photos: the whole way",
+                    beside_what=what,
+                    unit="/s",
+                    ours=mine,
+                    beside=tuple(beside),
+                    target=target,
+                    note=note,
+                )
+            )
+            note = ""
+
+    def waits(self, orders: int, load: int) -> None:
+        """What we add to a customer's waiting, idle and under load."""
+        (step,) = self._turns("waits", times=1)
+        idle = measure_waits(self._server, orders=orders)
+        loaded = measure_waits(self._server, orders=orders, load=load)
+        step()
+        self.figures += [
+            *_figures_of(idle, "idle", 20, 50),
+            *_figures_of(loaded, "busy", None, None),
+        ]
+
+    def budget(self) -> None:
+        """The provider's limit, and who waits for whom."""
+        (step,) = self._turns("the provider's limit", times=1)
+        seen = measure_budget(self._server)
+        step()
+        self.figures += [
+            Figure("share of the provider's limit used", "%", seen.used_share * 100, at_least=95),
+            Figure("most creations in its window of 10 s", "", seen.most_in_window, at_most=20),
+            Figure(
+                "a set of 7 behind five of 23",
+                "s",
+                seen.small_seconds,
+                at_most=seen.in_line_seconds,
+                note=f"in line it would have waited {seen.in_line_seconds:.0f} s",
+            ),
+        ]
+
+    def rush(self, sets: int) -> None:
+        """A thousand sets at once."""
+        (step,) = self._turns(f"{sets} sets at once", times=1)
+        seen = measure_rush(self._server, sets=sets)
+        step()
+        self.figures.append(
+            Figure(
+                f"{sets} sets at once",
+                "photos/s",
+                seen.per_second,
+                note=f"{seen.commits_each:.1f} commits a photo, bought {seen.bought}; first photo of a set "
+                f"after {seen.first_p50_seconds:.0f} s (p50), {seen.first_p99_seconds:.0f} s (p99)",
+            )
+        )
+
+    def _turns(self, what: str, times: int | None = None) -> "list[Callable[[], None]]":
+        count = times or self._repeats
+        bar = self._progress.add_task(what, total=count)
+        return [lambda: self._progress.advance(bar)] * count
+
+
+def _figures_of(
+    waits: Waits, when: str, to_provider_ms: float | None, to_stored_ms: float | None
+) -> list[Figure]:
+    def figure(what: str, seconds: Sequence[float], at_most: float | None) -> Figure:
+        middle, slow = (percentile(seconds, share) * 1000 for share in (0.5, 0.99))
+        return Figure(
+            f"{what}, {when}", "ms p99", slow, at_most=at_most, note=f"p50 {middle:.0f} ms"
+        )
+
+    return [
+        figure("notice to the provider's first task", waits.to_provider, to_provider_ms),
+        figure("picture there to stored", waits.to_stored, to_stored_ms),
+        figure("picture there to the page's event", waits.to_screen, None),
+    ]
+
+
+def _waits_of(ours: Sequence[Claims], beside: Sequence[Claims]) -> str:
+    def middle(values: Sequence[float]) -> float:
+        return statistics.median(values)
+
+    return (
+        f"{CLIENTS} clients; p50 {middle([one.p50_ms for one in ours]):.0f} ms, "
+        f"p99 {middle([one.p99_ms for one in ours]):.0f} ms "
+        f"(pgbench {middle([one.p50_ms for one in beside]):.0f} and "
+        f"{middle([one.p99_ms for one in beside]):.0f})"
+    )
+
+
 def bench(
-    repeats: Annotated[int, typer.Option(min=1, max=20, help="of each side, in turns")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=20, help="of each side, in turns")] = 3,
     claims: Annotated[
         int, typer.Option(min=CLIENTS, help="paid sets that each side starts")
     ] = CLAIMS,
+    sets: Annotated[int, typer.Option(min=20, help="sets whose photos each side makes")] = SETS,
+    rush: Annotated[int, typer.Option(min=20, help="sets that all wait at once")] = 1000,
 ) -> None:
     """Measure, print one table, and keep it in bench/results."""
     columns = (
@@ -38,41 +195,16 @@ def bench(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    ours: list[Claims] = []
-    beside: list[Claims] = []
     console.print(f"[bold]{machine()}[/bold]; PostgreSQL embedded, fsync on; {repeats} repeats")
     with open_server() as server, Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("claims", total=2 * repeats)
-        for _ in range(repeats):
-            beside.append(measure_pgbench(server, claims, pgbench_path()))
-            progress.advance(bar)
-            ours.append(measure_ours(server, claims))
-            progress.advance(bar)
-    rows = [
-        Row(
-            what="claims: POST /api/generate",
-            beside_what="pgbench, the same statements",
-            unit="/s",
-            ours=tuple(one.per_second for one in ours),
-            beside=tuple(one.per_second for one in beside),
-            target=TARGET,
-            note=_waits(ours, beside),
-        )
-    ]
-    show(rows, console)
-    console.print(f"kept: {keep(rows)}")
-
-
-def _waits(ours: list[Claims], beside: list[Claims]) -> str:
-    def middle(values: list[float]) -> float:
-        return sorted(values)[len(values) // 2]
-
-    return (
-        f"{CLIENTS} clients; p50 {middle([one.p50_ms for one in ours]):.0f} ms, "
-        f"p99 {middle([one.p99_ms for one in ours]):.0f} ms "
-        f"(pgbench {middle([one.p50_ms for one in beside]):.0f} and "
-        f"{middle([one.p99_ms for one in beside]):.0f})"
-    )
+        run = Run(server, progress, repeats)
+        run.claims(claims)
+        run.photos(sets)
+        run.waits(ORDERS, LOAD)
+        run.budget()
+        run.rush(rush)
+    show(run.rows, run.figures, console)
+    console.print(f"kept: {keep(run.rows, run.figures)}")
 
 
 if __name__ == "__main__":

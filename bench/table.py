@@ -48,14 +48,60 @@ class Row:
         return min(ratios), max(ratios)
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure that stands beside nothing but what we want of it.
+
+    Attributes:
+        at_most: what it should not exceed; None: nothing is wanted.
+        at_least: what it should reach; None: nothing is wanted.
+    """
+
+    what: str
+    unit: str
+    value: float
+    at_most: float | None = None
+    at_least: float | None = None
+    note: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What is wanted, in words; empty where nothing is."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:,.0f}"
+        return "" if self.at_least is None else f"at least {self.at_least:,.0f}"
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is what is wanted of it."""
+        return (self.at_most is None or self.value <= self.at_most) and (
+            self.at_least is None or self.value >= self.at_least
+        )
+
+
 def machine() -> str:
     """What the figures are of."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
 
 
-def show(rows: Sequence[Row], console: Console) -> None:
-    """The table, at 80 columns."""
+def show(rows: Sequence[Row], figures: Sequence[Figure], console: Console) -> None:
+    """Both tables, at 80 columns: what stands beside something, and what stands alone."""
+    _show_rows(rows, console)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("what")
+    table.add_column("measured", justify="right")
+    table.add_column("wanted", justify="right")
+    for one in figures:
+        colour = "green" if one.reached else "yellow"
+        note = f"\n[dim]{one.note}[/dim]" if one.note else ""
+        value = f"{one.value:,.0f} {one.unit}".rstrip()
+        table.add_row(f"{one.what}{note}", f"[{colour}]{value}[/{colour}]", one.wanted)
+    console.print()
+    console.print(table)
+
+
+def _show_rows(rows: Sequence[Row], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for name, justify in (
         ("what", "left"),
@@ -79,7 +125,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
             console.print(f"[dim]{row.what}: {row.note}[/dim]")
 
 
-def keep(rows: Sequence[Row]) -> Path:
+def keep(rows: Sequence[Row], figures: Sequence[Figure] = ()) -> Path:
     """Write the run as JSON and as a picture; gives the picture's path."""
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC)
@@ -87,6 +133,7 @@ def keep(rows: Sequence[Row]) -> Path:
         "at": at.isoformat(timespec="seconds"),
         "machine": machine(),
         "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+        "figures": [asdict(figure) for figure in figures],
     }
     (RESULTS / f"{at:%Y-%m-%d}.json").write_text(
         json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

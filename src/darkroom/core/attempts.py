@@ -4,11 +4,22 @@ A worker that lost its lease still writes what it heard; only moves of tasks are
 """
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
+
+BEGIN_CALLS: Final = """
+UPDATE task_attempts a SET called_at = darkroom_now()
+FROM unnest(%(attempts)s::BIGINT[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
+     AS ours (attempt_id, task_id, claim)
+JOIN kie_tasks t ON t.id = ours.task_id
+WHERE a.id = ours.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
+  AND t.claim = ours.claim AND t.status = 'submitting'
+RETURNING a.id
+"""
 
 
 async def begin_calls(tx: Connection, attempts: list[tuple[int, int, int]]) -> set[int]:
@@ -19,19 +30,12 @@ async def begin_calls(tx: Connection, attempts: list[tuple[int, int, int]]) -> s
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
-            UPDATE task_attempts a SET called_at = darkroom_now()
-            FROM unnest(%s::BIGINT[], %s::BIGINT[], %s::BIGINT[]) AS ours (attempt_id, task_id, claim)
-            JOIN kie_tasks t ON t.id = ours.task_id
-            WHERE a.id = ours.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
-              AND t.claim = ours.claim AND t.status = 'submitting'
-            RETURNING a.id
-            """,
-            [
-                [attempt_id for attempt_id, _, _ in attempts],
-                [task_id for _, task_id, _ in attempts],
-                [claim for _, _, claim in attempts],
-            ],
+            BEGIN_CALLS,
+            {
+                "attempts": [attempt_id for attempt_id, _, _ in attempts],
+                "tasks": [task_id for _, task_id, _ in attempts],
+                "claims": [claim for _, _, claim in attempts],
+            },
         )
         return set(await cursor.fetchall())
 

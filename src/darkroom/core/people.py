@@ -1,6 +1,7 @@
 """Users, avatars and their selfies."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
@@ -97,21 +98,21 @@ class _JobReference:
     content_type: str
 
 
+REFERENCES_OF_JOBS: Final = """
+SELECT j.id AS job_id, r.object_key, r.sha256, r.content_type
+FROM generation_jobs j
+JOIN reference_photos r ON r.id = ANY(j.reference_ids)
+WHERE j.id = ANY(%(jobs)s)
+ORDER BY j.id, r.id
+"""
+
+
 async def references_of_jobs(
     tx: Connection, job_ids: list[int]
 ) -> dict[int, tuple[Reference, ...]]:
     """The selfies each job was started with, in their order."""
     async with tx.cursor(row_factory=class_row(_JobReference)) as cursor:
-        await cursor.execute(
-            """
-            SELECT j.id AS job_id, r.object_key, r.sha256, r.content_type
-            FROM generation_jobs j
-            JOIN reference_photos r ON r.id = ANY(j.reference_ids)
-            WHERE j.id = ANY(%s)
-            ORDER BY j.id, r.id
-            """,
-            [job_ids],
-        )
+        await cursor.execute(REFERENCES_OF_JOBS, {"jobs": job_ids})
         found: dict[int, tuple[Reference, ...]] = dict.fromkeys(job_ids, ())
         for row in await cursor.fetchall():
             reference = Reference(row.object_key, row.sha256, row.content_type)

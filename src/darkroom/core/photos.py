@@ -35,6 +35,10 @@ class StoredPicture:
     thumbnail: StoredThumbnail | None = None
 
 
+LOCK_JOBS: Final = (
+    "SELECT FROM generation_jobs WHERE id = ANY(%(jobs)s) ORDER BY id FOR NO KEY UPDATE"
+)
+
 STORE_PHOTOS: Final = """
 WITH stored AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(stored)s::JSONB) AS stored (
@@ -89,10 +93,7 @@ async def store_photos(
     `storing`; the bytes are found again by their hash.
     """
     # The lock order: jobs before tasks, each by id; the job's lock also makes its counts exact.
-    await tx.execute(
-        "SELECT FROM generation_jobs WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
-        [sorted({task.job_id for task, _ in stored})],
-    )
+    await tx.execute(LOCK_JOBS, {"jobs": sorted({task.job_id for task, _ in stored})})
     rows = [
         {"task_id": task.id, "claim": task.claim, **_columns_of(picture)}
         for task, picture in stored

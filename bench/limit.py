@@ -1,0 +1,190 @@
+"""The limit of photos: pgbench running the pipeline's own statements, and files being written beside it.
+
+Nobody asks a provider, nothing is decoded, no Python decides anything: PostgreSQL and the disk are left.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from bench.photos import PHOTOS_A_SET, rate, start_sets
+from bench.places import open_database
+from darkroom.adapters.storage_folder import DurableFolder
+from darkroom.core.answers import WRITE_CREATED, WRITE_READY
+from darkroom.core.attempts import BEGIN_CALLS
+from darkroom.core.jobs import MARK_PROCESSING
+from darkroom.core.people import REFERENCES_OF_JOBS
+from darkroom.core.photos import LOCK_JOBS, STORE_PHOTOS
+from darkroom.core.tasks import CLAIM_PENDING, CLAIM_QUEUED, CLAIM_STORING
+from darkroom.limits import Limits
+
+CLIENTS: Final = 8
+FILE_BYTES: Final = (9_000, 2_000)
+"""Of a photo of the instant provider and of its thumbnail."""
+FILES_AT_ONCE: Final = 6
+"""Threads that Python gives to blocking work on two cores."""
+SECONDS_MAX: Final = 240
+
+_CREATED: Final = """jsonb_build_object('task_id', id, 'claim', claim, 'attempt_id', attempt_id,
+    'provider_task_id', 'instant-' || attempt_id, 'pause', 0)"""
+_READY: Final = """jsonb_build_object('task_id', id, 'claim', claim, 'attempt_id', attempt_id,
+    'result_url', 'http://127.0.0.1/' || attempt_id || '.jpg', 'credits', 18)"""
+_STORED: Final = """jsonb_build_object('task_id', id, 'claim', claim,
+    'object_key', 'generated/' || id || '.jpg', 'sha256', encode(sha256(id::TEXT::BYTEA), 'hex'),
+    'size_bytes', 9000, 'content_type', 'image/jpeg', 'width', 150, 'height', 200,
+    'thumbnail_key', 'thumbnails/' || id || '.webp',
+    'thumbnail_sha256', encode(sha256(id::TEXT::BYTEA), 'hex'), 'thumbnail_bytes', 2000,
+    'thumbnail_type', 'image/webp')"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Photos per second: of the database, of the files, and of both at once, which is the slower of the two."""
+
+    database_per_second: float
+    files_per_second: float
+
+    @property
+    def per_second(self) -> float:
+        """Both were under way at once."""
+        return min(self.database_per_second, self.files_per_second)
+
+
+def _claim_of(query: str, told: str) -> str:
+    """A claim whose rows come back as the next statements' parameters."""
+    head, _, last = query.rpartition("\n)\nSELECT ")
+    return (
+        f"{head}\n), claimed AS (SELECT {last}) SELECT coalesce(jsonb_agg({told}), '[]') AS told, "
+        "coalesce(array_agg(DISTINCT job_id), '{}')::TEXT AS jobs, "
+        "coalesce(array_agg(attempt_id), '{}')::TEXT AS attempts, "
+        "coalesce(array_agg(id), '{}')::TEXT AS tasks, "
+        "coalesce(array_agg(claim), '{}')::TEXT AS claims FROM claimed"
+    )
+
+
+def script(batch: int) -> str:
+    """One turn of a worker, for up to `batch` photos: the same statements in the same transactions."""
+    limits = Limits()
+    values = {
+        "provider": "'kie'",
+        "limit": str(batch),
+        "lease": str(limits.lease_seconds),
+        "dying": str(limits.links_alarm_seconds),
+        "model": "'nano-banana-pro'",
+        "price": "18",
+        "told": ":told",
+        "stored": ":told",
+        "jobs": ":jobs::BIGINT[]",
+        "attempts": ":attempts",
+        "tasks": ":tasks",
+        "claims": ":claims",
+        "to_chat": "FALSE",
+    }
+    references = _filled(REFERENCES_OF_JOBS, values) + ";"
+    return "\n".join(
+        [
+            "BEGIN;",
+            _filled(_claim_of(CLAIM_QUEUED, _CREATED), values) + " \\gset",
+            "END;",
+            "BEGIN;",
+            references,
+            _filled(MARK_PROCESSING, values) + ";",
+            _filled(BEGIN_CALLS, values) + ";",
+            "END;",
+            "BEGIN;",
+            _filled(WRITE_CREATED, values) + ";",
+            "END;",
+            _filled(_claim_of(CLAIM_PENDING, _READY), values) + " \\gset",
+            references,
+            "BEGIN;",
+            _filled(WRITE_READY, values) + ";",
+            "END;",
+            _filled(_claim_of(CLAIM_STORING, _STORED), values) + " \\gset",
+            references,
+            "BEGIN;",
+            _filled(LOCK_JOBS, values) + ";",
+            _filled(STORE_PHOTOS, values) + ";",
+            "END;",
+            "",
+        ]
+    )
+
+
+def _filled(query: str, values: Mapping[str, str]) -> str:
+    text = re.sub(r"--[^\n]*", "", query)
+    text = re.sub(r"%\((\w+)\)s", lambda found: values[found[1]], text)
+    return " ".join(text.split())
+
+
+def measure_limit(server: str, sets: int, pgbench: Path, *, batch: int) -> Limit:
+    """`sets` started sets through pgbench, `batch` photos a transaction, and their files beside it."""
+    photos = sets * PHOTOS_A_SET
+    with (
+        open_database(server, customers=sets) as dsn,
+        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
+    ):
+        start_sets(dsn)
+        with psycopg.connect(dsn, autocommit=True) as one:
+            one.execute("VACUUM ANALYZE")
+        file = Path(folder) / "photos.sql"
+        file.write_text(script(batch))
+        writing = subprocess.Popen(  # noqa: S603 - this module itself
+            [sys.executable, "-m", "bench.limit", folder, str(photos)], stdout=subprocess.PIPE
+        )
+        try:
+            _run(pgbench, dsn, file, turns=-(-photos // (batch * CLIENTS)) + 1)
+            files, _ = writing.communicate(timeout=SECONDS_MAX)
+        finally:
+            writing.kill()
+        with psycopg.connect(dsn) as one:
+            stored = one.execute(
+                "SELECT extract(epoch FROM created_at)::FLOAT8 FROM generated_photos ORDER BY 1"
+            ).fetchall()
+    if len(stored) < 0.9 * photos:
+        raise AssertionError(f"pgbench stored {len(stored)} of {photos} photos")
+    return Limit(rate([at for (at,) in stored]), float(files))
+
+
+def _run(pgbench: Path, dsn: str, file: Path, *, turns: int) -> None:
+    known = conninfo_to_dict(dsn)
+    command = [
+        str(pgbench), "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-t", str(turns), "-f", str(file),
+        "-h", str(known["host"]), "-U", str(known.get("user", "postgres")), str(known["dbname"]),
+    ]  # fmt: skip
+    done = subprocess.run(  # noqa: S603 - our own pgbench, our own script
+        command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+    )
+    if done.returncode != 0:
+        raise AssertionError(done.stderr[-2000:])
+
+
+def _write_files(folder: Path, photos: int) -> float:
+    """Photos per second whose two files are durable, in sets as the product lays them down."""
+    durable = DurableFolder(folder)
+
+    def write(number: int) -> None:
+        for name, size in zip(("generated", "thumbnails"), FILE_BYTES, strict=True):
+            path = folder / name / str(number // PHOTOS_A_SET) / f"{number}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(os.urandom(size))
+            durable.keep(path)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        list(threads.map(write, range(photos)))
+    return photos / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(_write_files(Path(sys.argv[1]), int(sys.argv[2]))))
