@@ -6,8 +6,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, LiteralString
 
@@ -112,13 +113,31 @@ def template(server: str) -> Generator[str]:
     _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
 
 
+Clone = Callable[[], AbstractContextManager[str]]
+"""Makes one more fresh database; it is gone with the block."""
+
+
 @pytest.fixture
-def dsn(server: str, template: str) -> Generator[str]:
+def clone(server: str, template: str) -> Clone:
+    """For a test that needs more databases than one."""
+
+    @contextmanager
+    def cloned() -> Generator[str]:
+        name = f"darkroom_test_{uuid.uuid4().hex[:12]}"
+        _execute(server, "CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
+        try:
+            yield make_conninfo(server, dbname=name)
+        finally:
+            _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
+
+    return cloned
+
+
+@pytest.fixture
+def dsn(clone: Clone) -> Generator[str]:
     """A fresh database of this test."""
-    name = f"darkroom_test_{uuid.uuid4().hex[:12]}"
-    _execute(server, "CREATE DATABASE {name} TEMPLATE {template}", name=name, template=template)
-    yield make_conninfo(server, dbname=name)
-    _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
+    with clone() as made:
+        yield made
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ async def _stored(place: S3Place) -> dict[str, str]:
 
 
 def _crash_at(world: OutsideWorld, checkpoint: str, visit: int = 1) -> None:
-    crash = Crash(Place(checkpoint, Form.VANISH), visit)
+    crash = Crash(Place(checkpoint, Form.VANISH), visit=visit)
     tell(world, crash)
     assert crash.happened or visit > 1, f"the story never passes {checkpoint}"
 
@@ -124,7 +124,7 @@ def test_after_a_crash_around_an_outside_call_every_photo_is_there_once(
 
 def test_a_day_without_a_crash_makes_every_call(world: OutsideWorld) -> None:
     """So that a call which is new in an adapter is struck, too, or stands in a list with its reason."""
-    tell(world, Crash(None))
+    tell(world, Crash())
     _judge(world, answers_lost=0)
     parts = [name.split(".") for name in world.passed if name.startswith("outside.")]
     made = {".".join(one[1:-1]) for one in parts if one[-1] == "after"}
@@ -137,7 +137,7 @@ def test_a_day_with_unsigned_callbacks_ends_as_well(
     with open_town(own_loop, tmp_path, s3_place, signs_callbacks=False) as town:
         world = OutsideWorld(dsn, server, tmp_path, town)
         try:
-            tell(world, Crash(None))
+            tell(world, Crash())
             _judge(world, answers_lost=0)
         finally:
             world.close()
@@ -171,6 +171,6 @@ def test_twin_a_provider_whose_orphans_nobody_adopts_is_found(
         return None
 
     monkeypatch.setattr(KieProvider, "whose", nobody)
-    tell(world, Crash(None))
+    tell(world, Crash())
     with pytest.raises(AssertionError, match="thrown away"):
         _judge(world, answers_lost=0)
