@@ -132,7 +132,7 @@ class OutsideWorld(World):
         self._settings = IsolatedSettings.model_validate(
             {**town.variables, "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": str(folder)}
         )
-        super().__init__(dsn, server, folder, Crash(None))
+        super().__init__(dsn, server, folder, Crash())
 
     @asynccontextmanager
     async def open_shop(self) -> AsyncGenerator[Shop]:

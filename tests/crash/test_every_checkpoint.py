@@ -2,10 +2,14 @@
 
 The places are read from the code (`places`). One that the story never passes fails the test, so that a new
 one cannot be forgotten.
+
+A telling is struck at several of them (`together`).
 """
 
-import os
 from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +19,31 @@ from darkroom.core.audit import run_audit
 from darkroom.flow import settle_unknown
 from tests.crash.places import Form, Place, places
 from tests.crash.story import LARGER, SMALL, tell
+from tests.crash.together import VISITS, in_groups, name_of, strike_each, together
 from tests.crash.vanishing import Crash, World, world
 
-VISITS: Final = int(os.environ.get("CRASH_VISITS", "1"))
-"""At how many of its visits each place is struck, one in each case. `make soak` asks for more."""
 CASES: Final = places()
+GROUPS: Final = in_groups(CASES, together(usually=6))
+Days = Callable[[], AbstractContextManager[World]]
+"""Makes a world for one more telling, on a database and a folder of its own."""
 
 
-def _judge(told: World, place: Place | None) -> None:
+@pytest.fixture
+def days(clone: Callable[[], AbstractContextManager[str]], server: str, tmp_path: Path) -> Days:
+    """As many days as a test needs."""
+    numbers = count()
+
+    @contextmanager
+    def day() -> Generator[World]:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        with clone() as dsn, world(dsn, server, folder, Crash()) as told:
+            yield told
+
+    return day
+
+
+def _judge(told: World, *struck: Place) -> None:
     """What must be true at the end of the day, whatever happened in it."""
     insist = told.insist
     jobs = insist(lambda shop: shop.rows("SELECT id, status FROM generation_jobs"))
@@ -40,9 +61,7 @@ def _judge(told: World, place: Place | None) -> None:
     # One answer is lost by the story, one task fails there, one link is dead. A process that dies while it is
     # creating takes the answers of all its open calls with it: each may cost one more task. A lost connection
     # costs none, the answer is written again; nothing else costs any.
-    spare = 3 + (
-        20 if place is not None and place.form is Form.VANISH and "submit" in str(place) else 0
-    )
+    spare = 3 + 20 * sum(place.form is Form.VANISH and "submit" in str(place) for place in struck)
     assert len(told.provider.created) <= photos + spare
     report = insist(lambda shop: run_audit(shop.database))
     assert report.clean, report.findings
@@ -67,25 +86,30 @@ def _judge_money(told: World) -> None:
     assert told_of == len(rows)
 
 
+def _strike(days: Days, crash: Crash) -> None:
+    """A day of its own with these crashes, and the verdict."""
+    with days() as told:
+        tell(told, crash)
+        _judge(told, *crash.struck)
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("visit", range(1, VISITS + 1))
-@pytest.mark.parametrize("place", CASES, ids=str)
+@pytest.mark.parametrize("group", GROUPS, ids=name_of)
 def test_after_a_crash_there_every_order_is_whole(
-    dsn: str, server: str, tmp_path: Path, place: Place, visit: int
+    days: Days, record_property: Callable[[str, object], None], group: list[Place], visit: int
 ) -> None:
     """bugbook A2, bugbook B6, bugbook C1 and what else a death between two steps did to the older design."""
-    crash = Crash(place, visit)
-    with world(dsn, server, tmp_path, Crash(None)) as told:
-        tell(told, crash)
-        assert crash.happened or visit > 1, f"the story never passes {place}"
-        _judge(told, place)
+    record_property("cases", len(group))
+    strike_each(group, lambda crash: _strike(days, crash), visit)
 
 
 def test_the_story_without_a_crash_wastes_what_the_provider_lost(
     dsn: str, server: str, tmp_path: Path
 ) -> None:
-    with world(dsn, server, tmp_path, Crash(None)) as told:
-        tell(told, Crash(None))
-        _judge(told, None)
+    with world(dsn, server, tmp_path, Crash()) as told:
+        tell(told, Crash())
+        _judge(told)
 
 
 def test_the_enumeration_is_not_empty() -> None:
@@ -104,7 +128,7 @@ def test_twin_a_worker_that_never_looks_at_lapsed_calls_is_found(
     monkeypatch.setattr(settle_unknown, "settle_lapsed_submitting", nothing)
     place = Place("submit.after_call", Form.VANISH)
     with (
-        world(dsn, server, tmp_path, Crash(None)) as told,
+        world(dsn, server, tmp_path, Crash()) as told,
         pytest.raises(AssertionError, match="stuck"),
     ):
         tell(told, Crash(place))

@@ -6,9 +6,11 @@ us and the stand-ins is real: kie.ai's, QStash's, the bank's protocols over HTTP
 
 import asyncio
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +26,14 @@ from tests.crash.outside_names import OUTSIDE_CALLS, UNSPOKEN
 from tests.crash.outside_story import PHOTOS, tell
 from tests.crash.outside_town import OutsideWorld, OwnLoop, Town, open_town
 from tests.crash.places import Form, Place
+from tests.crash.together import VISITS, in_groups, name_of, strike_each, together
 from tests.crash.vanishing import Crash
 
-VISITS: Final = int(os.environ.get("CRASH_VISITS", "1"))
-"""At how many of its visits each place is struck, one in each case. `make soak` asks for more."""
 CALLS: Final = sorted(OUTSIDE_CALLS - UNSPOKEN.keys())
+CASES: Final = [
+    Place(f"outside.{call}.{when}", Form.VANISH) for call in CALLS for when in ("before", "after")
+]
+GROUPS: Final = in_groups(CASES, together(usually=4))
 PRICE_MINOR: Final = 49_900
 
 
@@ -38,6 +43,37 @@ def own_loop() -> Generator[OwnLoop]:
     loop = OwnLoop()
     yield loop
     loop.close()
+
+
+Days = Callable[[], AbstractContextManager[OutsideWorld]]
+"""Makes a world for one more telling, with stand-ins, a database, a folder and a place in S3 of its own."""
+
+
+@pytest.fixture
+def days(
+    clone: Callable[[], AbstractContextManager[str]],
+    own_loop: OwnLoop,
+    server: str,
+    tmp_path: Path,
+    s3_place: S3Place,
+) -> Days:
+    """As many days as a test needs. Whoever vanished in one is buried after its verdict."""
+    numbers = count()
+
+    @contextmanager
+    def day() -> Generator[OutsideWorld]:
+        number = next(numbers)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        place = replace(s3_place, prefix=f"{s3_place.prefix}-{number}")
+        with clone() as dsn, open_town(own_loop, folder, place) as town:
+            made = OutsideWorld(dsn, server, folder, town)
+            try:
+                yield made
+            finally:
+                made.close()
+
+    return day
 
 
 @pytest.fixture
@@ -105,26 +141,33 @@ async def _stored(place: S3Place) -> dict[str, str]:
 
 
 def _crash_at(world: OutsideWorld, checkpoint: str, visit: int = 1) -> None:
-    crash = Crash(Place(checkpoint, Form.VANISH), visit)
+    crash = Crash(Place(checkpoint, Form.VANISH), visit=visit)
     tell(world, crash)
     assert crash.happened or visit > 1, f"the story never passes {checkpoint}"
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("visit", range(1, VISITS + 1))
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("group", GROUPS, ids=name_of)
 def test_after_a_crash_around_an_outside_call_every_photo_is_there_once(
-    world: OutsideWorld, call: str, when: str, visit: int
+    days: Days, record_property: Callable[[str, object], None], group: list[Place], visit: int
 ) -> None:
     """bugbook A2, bugbook C1: whose answer is lost with its process is found out, and not asked for again."""
-    _crash_at(world, f"outside.{call}.{when}", visit)
-    # All creations that were under way lost their answers; each may have cost a task. Nothing else may.
-    _judge(world, answers_lost=PHOTOS if call == "kie.create" else 0)
+    record_property("cases", len(group))
+
+    def strike(crash: Crash) -> None:
+        with days() as world:
+            tell(world, crash)
+            # All creations that were under way lost their answers; each may have cost a task. Nothing else may.
+            creations = sum("kie.create" in place.checkpoint for place in crash.struck)
+            _judge(world, answers_lost=PHOTOS * creations)
+
+    strike_each(group, strike, visit)
 
 
 def test_a_day_without_a_crash_makes_every_call(world: OutsideWorld) -> None:
     """So that a call which is new in an adapter is struck, too, or stands in a list with its reason."""
-    tell(world, Crash(None))
+    tell(world, Crash())
     _judge(world, answers_lost=0)
     parts = [name.split(".") for name in world.passed if name.startswith("outside.")]
     made = {".".join(one[1:-1]) for one in parts if one[-1] == "after"}
@@ -137,7 +180,7 @@ def test_a_day_with_unsigned_callbacks_ends_as_well(
     with open_town(own_loop, tmp_path, s3_place, signs_callbacks=False) as town:
         world = OutsideWorld(dsn, server, tmp_path, town)
         try:
-            tell(world, Crash(None))
+            tell(world, Crash())
             _judge(world, answers_lost=0)
         finally:
             world.close()
@@ -171,6 +214,6 @@ def test_twin_a_provider_whose_orphans_nobody_adopts_is_found(
         return None
 
     monkeypatch.setattr(KieProvider, "whose", nobody)
-    tell(world, Crash(None))
+    tell(world, Crash())
     with pytest.raises(AssertionError, match="thrown away"):
         _judge(world, answers_lost=0)

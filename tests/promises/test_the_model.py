@@ -113,7 +113,7 @@ class Model(RuleBasedStateMachine):
         self.clock = 0.0
         self.events = 0
         dsn = make_conninfo(self.server, dbname=self.name)
-        self.world = World(dsn, self.server, Path(self.folder.name), Crash(None))
+        self.world = World(dsn, self.server, Path(self.folder.name), Crash())
         self.world.provider.on_create = self._create
         self.world.provider.on_ask = self._ask
         self.world.bank.on_refund = self._refund
@@ -381,7 +381,7 @@ class Model(RuleBasedStateMachine):
     def _end_of_the_day(self) -> None:
         """Everything calm, everybody heard: nothing is open, and each photo is here or its money on its way."""
         self.create_mood = self.ask_mood = self.refund_mood = "fine"
-        self.world.crash = Crash(None)
+        self.world.crash = Crash()
         self.world.bank.silent = False
         self.world.bank.closes_what_waits()
         self.world.insist(lambda shop: shop.drain())
