@@ -11,7 +11,8 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 PHOTOS: Final = 7
-DAYS: Final = 720
+DAYS: Final = 150
+"""Less than what is logged is kept (180): nothing of it is to be forgotten while somebody measures."""
 SETS_A_CHUNK: Final = 20_000
 """140,000 photos in one transaction: some seconds, so that a progress bar moves."""
 
@@ -56,12 +57,14 @@ FILL: Final[tuple[LiteralString, ...]] = (
     "turn, claim) OVERRIDING SYSTEM VALUE "
     "SELECT t.id, s.id, s.user_id, 'signature', q.ids[1 + (s.id * 7 + n.n) %% cardinality(q.ids)], "
     "'a portrait at the window, in soft light, seen from the side', n.n, t.id, 'studio', 'completed', t.id, "
-    "'past-' || t.id, 'http://127.0.0.1/' || t.id, 7128 + CASE WHEN n.n < 4 THEN 1 ELSE 0 END, s.at, s.at, s.at, "
+    "'past-' || t.id, 'http://127.0.0.1/' || t.id, 7128 + CASE WHEN n.n < 4 THEN 1 ELSE 0 END, s.at, "
+    "s.at, s.at, "
     "s.at, s.at + n.n * INTERVAL '2 seconds', 4 FROM " + _PHOTOS + ", "
     "(SELECT array_agg(id ORDER BY id) AS ids FROM prompts WHERE style_id = 'signature') q",
     "INSERT INTO task_attempts (id, task_id, number, provider, token, created_at, called_at, answered_at, "
     "provider_task_id, ended_at, end_state, result_url) OVERRIDING SYSTEM VALUE "
-    "SELECT t.id, t.id, 1, 'studio', lpad(to_hex(t.id), 32, '0')::UUID, s.at, s.at, s.at, 'past-' || t.id, s.at, "
+    "SELECT t.id, t.id, 1, 'studio', lpad(to_hex(t.id), 32, '0')::UUID, s.at, s.at, s.at, 'past-' || "
+    "t.id, s.at, "
     "'succeeded', 'http://127.0.0.1/' || t.id FROM " + _PHOTOS,
     "INSERT INTO generated_photos (id, job_id, task_id, attempt_id, avatar_id, style_id, prompt, object_key, "
     "sha256, size_bytes, content_type, width, height, thumbnail_key, thumbnail_sha256, thumbnail_bytes, "
@@ -72,10 +75,12 @@ FILL: Final[tuple[LiteralString, ...]] = (
     "|| left(lpad(to_hex(t.id), 64, '0'), 16) || '.jpg', lpad(to_hex(t.id), 64, '0'), 400000, 'image/jpeg', "
     "1024, 1280, 'thumbnails/' || lpad(to_hex(t.id), 16, '0') || '.jpg', lpad(to_hex(t.id), 64, '0'), 9000, "
     "'image/jpeg', s.at, CASE WHEN n.n = 0 THEN s.at END, s.at FROM " + _PHOTOS,
-    "INSERT INTO inbox (source, external_id, kind, payload, received_at, due_at, attempts, processed_at, outcome) "
+    "INSERT INTO inbox (source, external_id, kind, payload, received_at, due_at, attempts, "
+    "processed_at, outcome) "
     "SELECT 'past', 'past-' || lpad(s.id::TEXT, 9, '0'), 'payment', "
     "jsonb_build_object('payment_id', s.id::TEXT), s.at, s.at, 1, s.at, 'paid' FROM " + _SETS,
-    "INSERT INTO inbox (source, external_id, kind, payload, received_at, due_at, attempts, processed_at, outcome) "
+    "INSERT INTO inbox (source, external_id, kind, payload, received_at, due_at, attempts, "
+    "processed_at, outcome) "
     "SELECT 'studio-callback', lpad(to_hex(t.id), 32, '0')::UUID || '/past-' || t.id, 'generation', "
     "jsonb_build_object('provider', 'studio', 'token', lpad(to_hex(t.id), 32, '0')::UUID, "
     "'provider_task_id', 'past-' || t.id), s.at, s.at, 1, s.at, 'rung' FROM " + _PHOTOS,
@@ -111,7 +116,8 @@ def fill_history(
 ) -> None:
     """Write `photos` old photos (rounded up to whole sets) into a fresh, stocked database.
 
-    Payments and sets are numbered from `first_id` on, customers and avatars from half of it. Neither triggers nor foreign keys run meanwhile, and indexes that are no constraint are built at the end: about
+    Payments and sets are numbered from `first_id` on, customers and avatars from half of it. Neither
+    triggers nor foreign keys run meanwhile, and indexes that are no constraint are built at the end: about
     50,000 photos a second. `progress` is told how many photos more there are.
     """
     sets = -(-photos // PHOTOS)

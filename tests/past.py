@@ -1,13 +1,12 @@
 """What else lies about in a shop that has been open for long: besides `bench.history`, for plans only.
 
-Rows of every table that grows, some thousands each, so that the planner has a reason to take an index. Not whole
-enough for the audit: constraints are kept, triggers and foreign keys are not asked.
+Rows of every table that grows, some thousands each, so that the planner has a reason to take an index. Not
+whole enough for the audit: constraints are kept, triggers and foreign keys are not asked.
 """
 
 from typing import Final, LiteralString
 
 import psycopg
-
 from bench.history import fill_history
 
 FIRST_ID: Final = 200_001
@@ -19,10 +18,14 @@ _THOUSANDS: Final[LiteralString] = "FROM generate_series(1, 4000) n, darkroom_no
 
 REST: Final[tuple[LiteralString, ...]] = (
     # Who came, looked, and never bought.
-    "INSERT INTO users (id, telegram_user_id) OVERRIDING SYSTEM VALUE SELECT 1000 + n, 8000000000 + n "
-    "FROM generate_series(1, 40000) n",
-    "INSERT INTO avatars (id, user_id, name) OVERRIDING SYSTEM VALUE SELECT 1000 + n, 1000 + n, 'Me' "
-    "FROM generate_series(1, 40000) n",
+    (
+        "INSERT INTO users (id, telegram_user_id) OVERRIDING SYSTEM VALUE SELECT 1000 + n, 8000000000 + n "
+        "FROM generate_series(1, 40000) n"
+    ),
+    (
+        "INSERT INTO avatars (id, user_id, name) OVERRIDING SYSTEM VALUE SELECT 1000 + n, 1000 + n, 'Me' "
+        "FROM generate_series(1, 40000) n"
+    ),
     "INSERT INTO sessions (user_id, token_sha256, expires_at, origin) SELECT 100000 + n / 2, "
     "lpad(to_hex(n), 64, '0'), now + INTERVAL '1 minute' * n, 'telegram' " + _THOUSANDS,
     "INSERT INTO idempotency_keys (user_id, scope, key, request_sha256, row_id, created_at) "
@@ -30,7 +33,8 @@ REST: Final[tuple[LiteralString, ...]] = (
     + _THOUSANDS,
     "INSERT INTO upload_requests (user_id, created_at) SELECT 100000 + n / 2, now - INTERVAL '0.5 seconds' * n "
     + _THOUSANDS,
-    "INSERT INTO direct_uploads (user_id, avatar_id, file_name, ends_at) SELECT 100000 + n / 2, 100000 + n / 2, 'x', "
+    "INSERT INTO direct_uploads (user_id, avatar_id, file_name, ends_at) SELECT 100000 + n / 2, "
+    "100000 + n / 2, 'x', "
     "now + INTERVAL '1 hour' " + _THOUSANDS,
     "INSERT INTO qstash_processed_messages (message_id, created_at) SELECT 'past-' || n, "
     "now - INTERVAL '1 minute' * n " + _THOUSANDS,
@@ -38,8 +42,8 @@ REST: Final[tuple[LiteralString, ...]] = (
     "SELECT 100000 + n, 100000 + n / 2, gen_random_uuid(), now - INTERVAL '1 minute' * n, "
     "now - INTERVAL '1 minute' * (n - 30) " + _THOUSANDS,
     "INSERT INTO mail_outbox (user_id, kind, link_id, address, locale, status, sent_at, created_at) "
-    "SELECT 100000 + n / 2, 'sign_in', 100000 + n, 'a@b.test', 'en', 'sent', now, now - INTERVAL '1 minute' * n "
-    + _THOUSANDS,
+    "SELECT 100000 + n / 2, 'sign_in', 100000 + n, 'a@b.test', 'en', 'sent', now, now - INTERVAL '1 "
+    "minute' * n " + _THOUSANDS,
     "INSERT INTO photo_shares (user_id, job_id, photo_id, request_id, created_at, expires_at) "
     "SELECT 100000 + n / 2, 200000 + n, NULL, gen_random_uuid(), now, now + INTERVAL '1 day' "
     + _THOUSANDS,
@@ -48,7 +52,8 @@ REST: Final[tuple[LiteralString, ...]] = (
     "INSERT INTO credit_readings (account, read_at, credits_left, in_flight_credits, is_anchor) "
     "SELECT 'past', now - INTERVAL '10 minutes' * (4000 - n), 1, 0, TRUE " + _THOUSANDS,
     "INSERT INTO refunds (id, payment_id, job_id, status, reason, amount_minor, currency, settled_minor, "
-    "succeeded_at) OVERRIDING SYSTEM VALUE SELECT 100000 + n, 200000 + n, 200000 + n, 'succeeded', 'operator', 100, "
+    "succeeded_at) OVERRIDING SYSTEM VALUE SELECT 100000 + n, 200000 + n, 200000 + n, 'succeeded', "
+    "'operator', 100, "
     "'RUB', 100, now " + _THOUSANDS,
     "INSERT INTO refund_lines (refund_id, payment_id, kind, task_id, amount_minor) "
     "SELECT 100000 + n, 200000 + n, 'goodwill', 1400000 + n, 100 " + _THOUSANDS,
@@ -77,7 +82,7 @@ NUMBERED: Final = ("sign_in_links", "refunds", "provider_refunds", "customer_mes
 
 def fill_past(dsn: str, photos: int = PAST) -> None:
     """Everything, analyzed."""
-    fill_history(dsn, photos, first_id=FIRST_ID)
+    fill_history(dsn, photos, days=720, first_id=FIRST_ID)
     with psycopg.connect(dsn, autocommit=True) as one:
         one.execute("SET session_replication_role = replica")
         for statement in REST:
@@ -97,38 +102,58 @@ BACKLOG: Final = 1000
 """Sets that are open, and about as many of everything else that can be due: a night without a worker."""
 
 OPEN: Final[tuple[LiteralString, ...]] = (
-    "UPDATE generation_jobs SET status = 'processing', finished_at = NULL, completed_photos = 0, "
-    "deadline_at = darkroom_now() + INTERVAL '1 hour', due_at = darkroom_now() - INTERVAL '1 minute' "
-    "WHERE id >= %(first)s",
+    (
+        "UPDATE generation_jobs SET status = 'processing', finished_at = NULL, completed_photos = 0, "
+        "deadline_at = darkroom_now() + INTERVAL '1 hour', due_at = darkroom_now() - INTERVAL '1 minute' "
+        "WHERE id >= %(first)s"
+    ),
     "DELETE FROM generated_photos WHERE job_id >= %(first)s",
-    "UPDATE kie_tasks SET provider = 'scripted', status = (ARRAY['queued', 'submitting', 'unknown', "
-    "'pending', 'storing', 'storing', 'queued'])[prompt_index + 1], due_at = darkroom_now() - INTERVAL '1 minute', "
-    "status_since = darkroom_now() - INTERVAL '1 minute', kie_task_id = CASE WHEN prompt_index = 0 THEN NULL "
-    "ELSE kie_task_id END, lease_until = CASE WHEN prompt_index = 1 THEN darkroom_now() - INTERVAL '1 minute' END, "
-    "result_dies_at = CASE WHEN prompt_index = 5 THEN darkroom_now() + INTERVAL '1 hour' "
-    "WHEN prompt_index = 4 THEN darkroom_now() + INTERVAL '1 day' END WHERE job_id >= %(first)s",
-    "UPDATE task_attempts a SET provider = 'scripted', end_state = NULL, ended_at = NULL, answered_at = NULL, "
-    "called_at = darkroom_now() FROM kie_tasks t WHERE t.id = a.task_id AND t.job_id >= %(first)s",
-    "UPDATE inbox SET processed_at = NULL, outcome = NULL, source = 'bank' "
-    "WHERE kind = 'payment' AND (payload ->> 'payment_id')::BIGINT >= %(first)s",
+    (
+        "UPDATE kie_tasks SET provider = 'scripted', status = (ARRAY['queued', 'submitting', 'unknown', "
+        "'pending', 'storing', 'storing', 'queued'])[prompt_index + 1], due_at = darkroom_now() - "
+        "INTERVAL '1 minute', "
+        "status_since = darkroom_now() - INTERVAL '1 minute', kie_task_id = CASE WHEN prompt_index = "
+        "0 THEN NULL "
+        "ELSE kie_task_id END, lease_until = CASE WHEN prompt_index = 1 THEN darkroom_now() - "
+        "INTERVAL '1 minute' END, "
+        "result_dies_at = CASE WHEN prompt_index = 5 THEN darkroom_now() + INTERVAL '1 hour' "
+        "WHEN prompt_index = 4 THEN darkroom_now() + INTERVAL '1 day' END WHERE job_id >= %(first)s"
+    ),
+    (
+        "UPDATE task_attempts a SET provider = 'scripted', end_state = NULL, ended_at = NULL, "
+        "answered_at = NULL, "
+        "called_at = darkroom_now() FROM kie_tasks t WHERE t.id = a.task_id AND t.job_id >= %(first)s"
+    ),
+    (
+        "UPDATE inbox SET processed_at = NULL, outcome = NULL, source = 'bank' "
+        "WHERE kind = 'payment' AND (payload ->> 'payment_id')::BIGINT >= %(first)s"
+    ),
     # Before the sets that are open: money that waits to be asked about, to be used, to go back.
-    "UPDATE payments SET provider = 'bank', status = 'pending', succeeded_at = NULL, consumed_at = NULL, "
-    "generation_consumed = FALSE, consumed_avatar_id = NULL, due_at = darkroom_now() - INTERVAL '1 minute', "
-    "created_at = darkroom_now() - INTERVAL '1 hour' WHERE id BETWEEN %(first)s - 1000 AND %(first)s - 1",
-    "UPDATE payments SET provider = 'bank', consumed_at = NULL, generation_consumed = FALSE, "
-    "consumed_avatar_id = NULL, succeeded_at = darkroom_now() - INTERVAL '1 day', order_avatar_id = user_id, "
-    "order_style_id = 'signature' WHERE id BETWEEN %(first)s - 2000 AND %(first)s - 1001",
+    (
+        "UPDATE payments SET provider = 'bank', status = 'pending', succeeded_at = NULL, consumed_at = NULL, "
+        "generation_consumed = FALSE, consumed_avatar_id = NULL, due_at = darkroom_now() - INTERVAL "
+        "'1 minute', "
+        "created_at = darkroom_now() - INTERVAL '1 hour' WHERE id BETWEEN %(first)s - 1000 AND %(first)s - 1"
+    ),
+    (
+        "UPDATE payments SET provider = 'bank', consumed_at = NULL, generation_consumed = FALSE, "
+        "consumed_avatar_id = NULL, succeeded_at = darkroom_now() - INTERVAL '1 day', "
+        "order_avatar_id = user_id, "
+        "order_style_id = 'signature' WHERE id BETWEEN %(first)s - 2000 AND %(first)s - 1001"
+    ),
     "UPDATE payments SET provider = 'bank' WHERE id >= %(first)s",
     "DELETE FROM generation_jobs j USING payments p WHERE p.id = j.payment_id AND NOT p.generation_consumed",
-    "UPDATE refunds SET status = (ARRAY['requested', 'unknown'])[1 + id %% 2], settled_minor = 0, "
-    "succeeded_at = NULL, due_at = darkroom_now() WHERE id >= 102000",
+    (
+        "UPDATE refunds SET status = (ARRAY['requested', 'unknown'])[1 + id %% 2], settled_minor = 0, "
+        "succeeded_at = NULL, due_at = darkroom_now() WHERE id >= 102000"
+    ),
     "UPDATE mail_outbox SET status = 'pending', sent_at = NULL WHERE id > 2000",
     "UPDATE reference_photos SET erased_at = NULL WHERE id %% 4 = 0",
 )
 
 
 def open_backlog(dsn: str) -> None:
-    """Thousands of rows are due at once: photos in every status, sets, messages, money, letters, bytes to erase."""
+    """Thousands of rows are due at once: photos in every status, sets, messages, money, letters, bytes."""
     with psycopg.connect(dsn, autocommit=True) as one:
         one.execute("SET session_replication_role = replica")
         first = FIRST_ID + PAST // 7 - BACKLOG

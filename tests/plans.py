@@ -1,8 +1,9 @@
 """How PostgreSQL finds the rows of each statement that the program really sends.
 
-A `PlanBook` stands between the program and the server: each statement is first planned as a prepared one is after
-many runs (a generic plan, blind to its parameters), run and counted inside a savepoint that is rolled back, and then
-sent as if nothing had been. What was counted: rows touched a table, whole tables read, and rows sorted.
+A `PlanBook` stands between the program and the server: each statement is first planned as a prepared one is
+after many runs (a generic plan, blind to its parameters), run and counted inside a savepoint that is rolled
+back, and then sent as if nothing had been. What was counted: rows touched a table, whole tables read, and rows
+sorted.
 """
 
 import inspect
@@ -146,6 +147,11 @@ def _site() -> str:
     return ""
 
 
+def _text(query: object) -> str:
+    """Of a statement; "" of what is composed: a session's settings, a test's own."""
+    return query if isinstance(query, str) else ""
+
+
 def _numbered(connection: Connection, text: str, params: Any) -> tuple[str, list[str], list[Any]]:  # noqa: ANN401 - as above
     """The text with $1, $2 ... and the type and value of each, as psycopg would send them."""
     if params is None:
@@ -208,7 +214,7 @@ class WatchedDatabase(Database):
 
         class Cursor(AsyncCursor[Any]):
             async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:  # noqa: ANN401 - as psycopg has it
-                await book.look(self.connection, query if isinstance(query, str) else "", params)
+                await book.look(self.connection, _text(query), params)
                 return await super().execute(query, params, **kwargs)
 
         self._cursor = Cursor

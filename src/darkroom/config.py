@@ -254,11 +254,7 @@ class Settings(BaseSettings):
         description="after so many days a selfie is deleted, and its customer told",
     )
     history_days: int = Field(
-        180,
-        alias="DARKROOM_HISTORY_DAYS",
-        ge=30,
-        le=3650,
-        description="after so many days the log of an order's moves and messages is forgotten; its books stay",
+        180, alias="DARKROOM_HISTORY_DAYS", ge=30, le=3650, description="days the log is kept"
     )
     log_shape: Annotated[Literal["auto", "json", "console"], BeforeValidator(strip)] = Field(
         "auto", alias="DARKROOM_LOG", description="how log lines look"

@@ -1,6 +1,7 @@
 """A day, and a night's backlog, at a shop with a long past: no statement reads, sorts or passes over that past.
 
-Every statement that the story and the steps send is planned blind to its parameters, run, and counted (`tests/plans`):
+Every statement that the story and the steps send is planned blind to its parameters, run, and counted
+(`tests/plans`):
 the claims, the renewals, the gallery, progress, payments, budgets, sweeping, evidence, and whatever comes next.
 """
 

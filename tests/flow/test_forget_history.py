@@ -22,43 +22,73 @@ LOGGED = ("move_log", "inbox", "telegram_message_queue")
 BATCH = 1000
 
 TRAFFIC: tuple[LiteralString, ...] = (
-    # One day: twenty sets of three photos, finished, with all that they leave behind; the triggers log every move.
-    "INSERT INTO payments (user_id, provider, provider_payment_id, tier_id, photo_count, amount_minor, currency, "
-    "policy_id, request_id) SELECT %(user)s, 'bank', 'd' || %(day)s || '-' || n, 'starter', 3, 300, 'RUB', "
-    "(SELECT max(id) FROM refund_policies), gen_random_uuid() FROM generate_series(1, 20) n",
+    # One day: twenty sets of three photos, finished, with all that they leave behind; the triggers log every
+    # move.
+    (
+        "INSERT INTO payments (user_id, provider, provider_payment_id, tier_id, photo_count, "
+        "amount_minor, currency, "
+        "policy_id, request_id) SELECT %(user)s, 'bank', 'd' || %(day)s || '-' || n, 'starter', 3, 300, 'RUB', "
+        "(SELECT max(id) FROM refund_policies), gen_random_uuid() FROM generate_series(1, 20) n"
+    ),
     "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now() WHERE status = 'pending'",
-    "WITH used AS (UPDATE payments SET generation_consumed = TRUE, consumed_at = darkroom_now(), "
-    "consumed_avatar_id = %(avatar)s WHERE NOT generation_consumed RETURNING id) "
-    "INSERT INTO generation_jobs (user_id, avatar_id, style_id, payment_id, total_photos, reference_ids, "
-    "request_id, deadline_at, due_at) SELECT %(user)s, %(avatar)s, 'signature', id, 3, '{1}', gen_random_uuid(), "
-    "darkroom_now() + INTERVAL '1 hour', darkroom_now() FROM used",
-    "INSERT INTO kie_tasks (job_id, avatar_id, style_id, prompt, prompt_index, seed, provider, turn, share_minor) "
-    "SELECT j.id, j.avatar_id, j.style_id, 'x', n, n, 'scripted', darkroom_now(), 100 "
-    "FROM generation_jobs j, generate_series(0, 2) n WHERE j.status = 'pending'",
-    "INSERT INTO task_attempts (task_id, number, provider, provider_task_id, called_at, answered_at, ended_at, "
-    "end_state) SELECT t.id, 1, 'scripted', 'y-' || t.id, darkroom_now(), darkroom_now(), darkroom_now(), "
-    "'succeeded' FROM kie_tasks t WHERE t.status = 'queued'",
-    "UPDATE kie_tasks t SET status = 'submitting', attempt_id = a.id, status_since = darkroom_now() "
-    "FROM task_attempts a WHERE a.task_id = t.id AND t.status = 'queued'",
-    "UPDATE kie_tasks SET status = 'pending', kie_task_id = 'y-' || id, status_since = darkroom_now() "
-    "WHERE status = 'submitting'",
+    (
+        "WITH used AS (UPDATE payments SET generation_consumed = TRUE, consumed_at = darkroom_now(), "
+        "consumed_avatar_id = %(avatar)s WHERE NOT generation_consumed RETURNING id) "
+        "INSERT INTO generation_jobs (user_id, avatar_id, style_id, payment_id, total_photos, reference_ids, "
+        "request_id, deadline_at, due_at) SELECT %(user)s, %(avatar)s, 'signature', id, 3, '{1}', "
+        "gen_random_uuid(), "
+        "darkroom_now() + INTERVAL '1 hour', darkroom_now() FROM used"
+    ),
+    (
+        "INSERT INTO kie_tasks (job_id, avatar_id, style_id, prompt, prompt_index, seed, provider, "
+        "turn, share_minor) "
+        "SELECT j.id, j.avatar_id, j.style_id, 'x', n, n, 'scripted', darkroom_now(), 100 "
+        "FROM generation_jobs j, generate_series(0, 2) n WHERE j.status = 'pending'"
+    ),
+    (
+        "INSERT INTO task_attempts (task_id, number, provider, provider_task_id, called_at, "
+        "answered_at, ended_at, "
+        "end_state) SELECT t.id, 1, 'scripted', 'y-' || t.id, darkroom_now(), darkroom_now(), darkroom_now(), "
+        "'succeeded' FROM kie_tasks t WHERE t.status = 'queued'"
+    ),
+    (
+        "UPDATE kie_tasks t SET status = 'submitting', attempt_id = a.id, status_since = darkroom_now() "
+        "FROM task_attempts a WHERE a.task_id = t.id AND t.status = 'queued'"
+    ),
+    (
+        "UPDATE kie_tasks SET status = 'pending', kie_task_id = 'y-' || id, status_since = darkroom_now() "
+        "WHERE status = 'submitting'"
+    ),
     "UPDATE kie_tasks SET status = 'storing', status_since = darkroom_now() WHERE status = 'pending'",
-    "INSERT INTO generated_photos (job_id, task_id, attempt_id, avatar_id, style_id, prompt, object_key, sha256, "
-    "size_bytes, content_type, width, height) SELECT t.job_id, t.id, t.attempt_id, t.avatar_id, t.style_id, "
-    "t.prompt, 'generated/' || t.avatar_id || '/signature/' || t.job_id || '/' || t.prompt_index || '-' "
-    "|| left(h.sha, 16) || '.jpg', h.sha, 1, 'image/jpeg', 1, 1 FROM kie_tasks t, "
-    "LATERAL (SELECT lpad(to_hex(t.id), 64, '0') AS sha) h WHERE t.status = 'storing'",
+    (
+        "INSERT INTO generated_photos (job_id, task_id, attempt_id, avatar_id, style_id, prompt, "
+        "object_key, sha256, "
+        "size_bytes, content_type, width, height) SELECT t.job_id, t.id, t.attempt_id, t.avatar_id, "
+        "t.style_id, "
+        "t.prompt, 'generated/' || t.avatar_id || '/signature/' || t.job_id || '/' || t.prompt_index || '-' "
+        "|| left(h.sha, 16) || '.jpg', h.sha, 1, 'image/jpeg', 1, 1 FROM kie_tasks t, "
+        "LATERAL (SELECT lpad(to_hex(t.id), 64, '0') AS sha) h WHERE t.status = 'storing'"
+    ),
     "UPDATE kie_tasks SET status = 'completed', status_since = darkroom_now() WHERE status = 'storing'",
     "UPDATE generation_jobs SET status = 'processing' WHERE status = 'pending'",
-    "UPDATE generation_jobs SET status = 'completed', completed_photos = 3, finished_at = darkroom_now() "
-    "WHERE status = 'processing'",
-    "INSERT INTO telegram_message_queue (user_id, chat_id, job_id, photo_id) SELECT %(user)s, 1, p.job_id, p.id "
-    "FROM generated_photos p WHERE NOT EXISTS (SELECT FROM telegram_message_queue q WHERE q.photo_id = p.id) "
-    "AND p.created_at > darkroom_now() - INTERVAL '1 hour'",
+    (
+        "UPDATE generation_jobs SET status = 'completed', completed_photos = 3, finished_at = darkroom_now() "
+        "WHERE status = 'processing'"
+    ),
+    (
+        "INSERT INTO telegram_message_queue (user_id, chat_id, job_id, photo_id) SELECT %(user)s, 1, "
+        "p.job_id, p.id "
+        "FROM generated_photos p WHERE NOT EXISTS (SELECT FROM telegram_message_queue q WHERE "
+        "q.photo_id = p.id) "
+        "AND p.created_at > darkroom_now() - INTERVAL '1 hour'"
+    ),
     "UPDATE telegram_message_queue SET status = 'sending' WHERE status = 'pending'",
     "UPDATE telegram_message_queue SET status = 'sent', updated_at = darkroom_now() WHERE status = 'sending'",
-    "INSERT INTO inbox (source, external_id, kind, payload, processed_at, outcome) SELECT 'scripted-callback', "
-    "%(day)s || '-' || n, 'generation', '{}', darkroom_now(), 'rung' FROM generate_series(1, 80) n",
+    (
+        "INSERT INTO inbox (source, external_id, kind, payload, processed_at, outcome) SELECT "
+        "'scripted-callback', "
+        "%(day)s || '-' || n, 'generation', '{}', darkroom_now(), 'rung' FROM generate_series(1, 80) n"
+    ),
 )
 """What a day leaves. The photos' bytes are nowhere: nobody looks at them here."""
 MOVES_A_DAY = 20 * (2 + 3 + 3 * 5 + 3 * 3)
@@ -104,7 +134,8 @@ async def test_a_year_later_the_log_is_as_long_as_the_days_it_is_kept(shop: Shop
     there = await counts(shop)
     for name in LOGGED:
         assert 0 < there[name] <= BOUNDS[name], (name, there)
-        # No bloat: the pages are those of the rows that are there, a round's batch and what vacuum left besides.
+        # No bloat: the pages are those of the rows that are there, a round's batch and what vacuum left
+        # besides.
         dead = await shop.value(
             "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = %s", name
         )
@@ -185,8 +216,10 @@ async def test_a_message_that_comes_again_after_half_a_year_changes_nothing(shop
 
 async def _books(shop: Shop) -> list[dict[str, Any]]:
     return await shop.rows(
-        "SELECT (SELECT json_agg(p ORDER BY p.id) FROM (SELECT id, status, generation_consumed FROM payments) p) "
-        "AS payments, (SELECT json_agg(t ORDER BY t.id) FROM (SELECT id, status, claim FROM kie_tasks) t) AS tasks, "
+        "SELECT (SELECT json_agg(p ORDER BY p.id) FROM (SELECT id, status, generation_consumed FROM "
+        "payments) p) "
+        "AS payments, (SELECT json_agg(t ORDER BY t.id) FROM (SELECT id, status, claim FROM "
+        "kie_tasks) t) AS tasks, "
         "(SELECT count(*) FROM generated_photos) AS photos, (SELECT count(*) FROM generation_jobs) AS jobs, "
         "(SELECT count(*) FROM refunds) AS refunds"
     )

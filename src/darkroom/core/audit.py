@@ -269,7 +269,8 @@ QUESTIONS: Final = (
     ),
     Question(
         "history_is_whole",
-        "The move log of each row ends where the row stands, and is missing only where it was forgotten by age.",
+        "The move log of each row ends where the row stands, and is missing only where it was "
+        "forgotten by age.",
         "SELECT s.kind, s.id, s.status FROM ("
         "SELECT 'payment' AS kind, id, status, created_at AS since FROM payments UNION ALL "
         "SELECT 'job', id, status, created_at FROM generation_jobs UNION ALL "

@@ -169,10 +169,11 @@ async def last_readings(tx: Connection) -> list[Reading]:
     """The newest reading of each account. Read only."""
     async with tx.cursor(row_factory=class_row(Reading)) as cursor:
         await cursor.execute(
-            # Each account has its budget's row: one step down an index for each, however many readings there are.
+            # Each account has its budget's row: one step down an index for each, and no list of all readings.
             "SELECT r.* FROM provider_budgets b CROSS JOIN LATERAL (SELECT "
             + _COLUMNS
-            + " FROM credit_readings WHERE account = b.provider ORDER BY read_at DESC LIMIT 1) r ORDER BY r.account"
+            + " FROM credit_readings WHERE account = b.provider ORDER BY read_at DESC LIMIT 1) r "
+            "ORDER BY r.account"
         )
         return await cursor.fetchall()
 

@@ -173,8 +173,8 @@ async def mark_latecomers(tx: Connection) -> int:
 
 
 TO_FINISH: Final[LiteralString] = """
-u.forget_at IS NOT NULL AND u.wiped_at <= (SELECT darkroom_now()) - make_interval(secs => %(grace)s) AND u.forgotten_at IS NULL
-AND NOT EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND (
+u.forget_at IS NOT NULL AND u.wiped_at <= (SELECT darkroom_now()) - make_interval(secs => %(grace)s) AND
+u.forgotten_at IS NULL AND NOT EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND (
     p.status = 'pending'
     OR (p.status = 'succeeded' AND NOT p.generation_consumed AND p.amount_minor > 0)))
 AND NOT EXISTS (SELECT FROM refunds r JOIN payments p ON p.id = r.payment_id

@@ -1,8 +1,8 @@
-"""Forgetting what was logged of old orders, in bounded rounds (decision 17). The books stay: what was bought, made,
-paid and given back, with its times.
+"""Forgetting what was logged of old orders, in bounded rounds (decision 17).
 
-The oldest rows have the lowest numbers, so each round looks at the first of them by number: no index by time has to
-be written at every move. A round that finds nothing old enough has touched one batch.
+The books stay: what was bought, made, paid and given back, with its times. The oldest rows have the lowest
+numbers, so each round looks at the first of them by number: no index by time has to be written at every move. A
+round that finds nothing old enough has touched one batch.
 """
 
 from dataclasses import dataclass
