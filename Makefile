@@ -103,3 +103,13 @@ examples: $(VENV)/.installed ## draw the bundled brand's example photos, by the 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## Darkroom beside the limit of this machine, in one run, as ratios (minutes; an idle machine)
 	@$(BIN)/python -W ignore::Warning:platformdirs -m bench
+
+MOST ?= 10000000
+.PHONY: bench-scale
+bench-scale: $(VENV)/.installed-dev ## the same with a past of 0, 1 and 10 million photos (MOST=1000000 is shorter; an hour, 45 GB)
+	@$(BIN)/python -W ignore::Warning:platformdirs -m bench.scale --most $(MOST)
+
+MINUTES ?= 60
+.PHONY: bench-memory
+bench-memory: $(VENV)/.installed-dev ## the memory of one worker under steady load, as a slope per hour (MINUTES=60)
+	@$(BIN)/python -W ignore::Warning:platformdirs -m bench.memory --minutes $(MINUTES)

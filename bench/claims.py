@@ -51,22 +51,31 @@ def percentile(values: Sequence[float], share: float) -> float:
 def measure_ours(server: str, claims: int) -> Claims:
     """`claims` sets started over HTTP."""
     with open_database(server, customers=claims + WARM_UP) as dsn:
-        return asyncio.run(_drive(dsn, claims))
+        return asyncio.run(drive(dsn, claims))
 
 
-async def _drive(dsn: str, claims: int) -> Claims:
+WAITING: Final = (
+    "SELECT p.user_id, a.id FROM payments p JOIN avatars a ON a.user_id = p.user_id "
+    "WHERE NOT p.generation_consumed ORDER BY a.id"
+)
+
+
+async def drive(dsn: str, claims: int) -> Claims:
+    """Start every paid set that waits, `claims` of them and WARM_UP before those, through a server of ours."""
     with psycopg.connect(dsn) as one:
-        rows = one.execute("SELECT user_id, id FROM avatars ORDER BY id").fetchall()
-    async with _serving(dsn) as port:
+        rows = one.execute(WAITING).fetchall()
+    if len(rows) != claims + WARM_UP:
+        raise AssertionError(f"{len(rows)} sets wait")
+    async with serving(dsn) as port:
         waiting = [(int(user), int(avatar)) for user, avatar in rows]
         await _send_all(port, waiting[:WARM_UP])
         began = time.perf_counter()
         took = await _send_all(port, waiting[WARM_UP:])
         seconds = time.perf_counter() - began
     with psycopg.connect(dsn) as one:
-        found = one.execute("SELECT count(*) FROM generation_jobs").fetchone()
-    if found is None or found[0] != claims + WARM_UP:
-        raise AssertionError(f"not every set was started: {found}")
+        left = one.execute(WAITING).fetchall()
+    if left:
+        raise AssertionError(f"not every set was started: {left[:3]}")
     return Claims(claims / seconds, percentile(took, 0.5) * 1000, percentile(took, 0.99) * 1000)
 
 
@@ -100,7 +109,7 @@ async def _send_all(port: int, waiting: list[tuple[int, int]]) -> list[float]:
 
 
 @asynccontextmanager
-async def _serving(dsn: str) -> AsyncGenerator[int]:
+async def serving(dsn: str) -> AsyncGenerator[int]:
     """The product's server, one process, without a worker."""
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder:
         process = await asyncio.create_subprocess_exec(

@@ -19,9 +19,10 @@ from darkroom.flow.stock_catalog import stock_catalog
 from darkroom.wiring import bundled_catalog
 
 TEMPLATE: Final = "bench_template"
+FIRST_TELEGRAM: Final = 1_000_000
 CUSTOMERS: Final = """
 WITH people AS (
-    INSERT INTO users (telegram_user_id) SELECT 1000000 + n FROM generate_series(1, %(count)s) n
+    INSERT INTO users (telegram_user_id) SELECT %(first)s + n FROM generate_series(1, %(count)s) n
     RETURNING id
 ), faces AS (
     INSERT INTO avatars (user_id, name) SELECT id, 'Me' FROM people RETURNING id, user_id
@@ -43,7 +44,8 @@ SELECT f.user_id, 'sandbox', 'succeeded', 'starter', 7, 49900, 'RUB',
        (SELECT max(id) FROM refund_policies), gen_random_uuid(), darkroom_now()
 FROM faces f
 """
-"""Each has four selfies, a session whose token is `token-{id}`, and one paid set that nobody has started."""
+"""Each has a Telegram id above `first`, four selfies, a session whose token is `token-{id}`, and one paid
+set that nobody has started."""
 
 
 @contextmanager
@@ -86,7 +88,7 @@ def open_database(server: str, *, customers: int) -> Generator[str]:
     dsn = make_conninfo(server, dbname=name)
     try:
         with psycopg.connect(dsn, autocommit=True) as one:
-            one.execute(CUSTOMERS, {"count": customers})
+            one.execute(CUSTOMERS, {"first": FIRST_TELEGRAM, "count": customers})
             one.execute("VACUUM ANALYZE")
             one.execute("CHECKPOINT")
         yield dsn

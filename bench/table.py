@@ -125,8 +125,8 @@ def _show_rows(rows: Sequence[Row], console: Console) -> None:
             console.print(f"[dim]{row.what}: {row.note}[/dim]")
 
 
-def keep(rows: Sequence[Row], figures: Sequence[Figure] = ()) -> Path:
-    """Write the run as JSON and as a picture; gives the picture's path."""
+def keep(rows: Sequence[Row], figures: Sequence[Figure] = (), *, kind: str = "") -> Path:
+    """Write the run as JSON and as a picture, of this kind of run; gives the picture's path."""
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC)
     content = {
@@ -135,10 +135,11 @@ def keep(rows: Sequence[Row], figures: Sequence[Figure] = ()) -> Path:
         "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
         "figures": [asdict(figure) for figure in figures],
     }
-    (RESULTS / f"{at:%Y-%m-%d}.json").write_text(
+    name = f"{at:%Y-%m-%d}{kind and '-' + kind}"
+    (RESULTS / f"{name}.json").write_text(
         json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    picture = RESULTS / f"{at:%Y-%m-%d}.svg"
+    picture = RESULTS / f"{name}.svg"
     picture.write_text(draw(rows, f"{at:%Y-%m-%d}, {machine()}"), encoding="utf-8")
     return picture
 

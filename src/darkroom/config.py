@@ -253,6 +253,9 @@ class Settings(BaseSettings):
         le=3650,
         description="after so many days a selfie is deleted, and its customer told",
     )
+    history_days: int = Field(
+        180, alias="DARKROOM_HISTORY_DAYS", ge=30, le=3650, description="days the log is kept"
+    )
     log_shape: Annotated[Literal["auto", "json", "console"], BeforeValidator(strip)] = Field(
         "auto", alias="DARKROOM_LOG", description="how log lines look"
     )

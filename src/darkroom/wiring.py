@@ -201,6 +201,7 @@ async def open_darkroom(
             base_url=settings.base_url,
             generation_fallback=settings.fallback_names,
             mailer=mailer_of(settings),
+            history_days=settings.history_days,
         )
         try:
             yield darkroom

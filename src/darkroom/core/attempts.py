@@ -89,11 +89,11 @@ async def close_abandoned(tx: Connection, *, limit: int) -> int:
         UPDATE task_attempts a
         SET end_state = 'lost', error_text = coalesce(a.error_text, 'nobody waits for it any more'),
             ended_at = darkroom_now()
-        WHERE a.end_state IS NULL AND a.id IN (
+        WHERE a.end_state IS NULL AND a.id = ANY(ARRAY(
             SELECT o.id FROM task_attempts o JOIN kie_tasks t ON t.id = o.task_id
             WHERE o.ended_at IS NULL AND o.refusal_code IS NULL
               AND (t.attempt_id <> o.id OR t.status IN ('queued', 'completed', 'failed'))
-            ORDER BY o.id LIMIT %s)
+            ORDER BY o.id LIMIT %s))
         """,
         [limit],
     )

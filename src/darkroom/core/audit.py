@@ -269,16 +269,18 @@ QUESTIONS: Final = (
     ),
     Question(
         "history_is_whole",
-        "The move log of each row ends where the row stands.",
-        "SELECT * FROM ("
-        "SELECT 'payment' AS kind, id, status FROM payments UNION ALL "
-        "SELECT 'job', id, status FROM generation_jobs UNION ALL "
-        "SELECT 'task', id, status FROM kie_tasks UNION ALL "
-        "SELECT 'refund', id, status FROM refunds UNION ALL "
-        "SELECT 'delivery', id, status FROM telegram_message_queue) s "
-        "WHERE s.status IS DISTINCT FROM ("
-        "SELECT m.to_status FROM move_log m WHERE m.kind = s.kind AND m.row_id = s.id "
-        "ORDER BY m.id DESC LIMIT 1)",
+        "The move log of each row ends where the row stands, and is missing only where it was "
+        "forgotten by age.",
+        "SELECT s.kind, s.id, s.status FROM ("
+        "SELECT 'payment' AS kind, id, status, created_at AS since FROM payments UNION ALL "
+        "SELECT 'job', id, status, created_at FROM generation_jobs UNION ALL "
+        "SELECT 'task', id, status, status_since FROM kie_tasks UNION ALL "
+        "SELECT 'refund', id, status, created_at FROM refunds UNION ALL "
+        "SELECT 'delivery', id, status, created_at FROM telegram_message_queue) s "
+        "LEFT JOIN LATERAL (SELECT m.to_status FROM move_log m WHERE m.kind = s.kind AND m.row_id = s.id "
+        "ORDER BY m.id DESC LIMIT 1) last ON TRUE "
+        "WHERE s.status IS DISTINCT FROM last.to_status AND (last.to_status IS NOT NULL OR s.since >= "
+        "(SELECT forgotten_before FROM history_marks WHERE name = 'moves'))",
     ),
     Question(
         "message_stuck",

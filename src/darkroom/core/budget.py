@@ -324,5 +324,18 @@ async def view_budgets(tx: Connection) -> list[BudgetView]:
 async def providers_waited_for(tx: Connection) -> list[str]:
     """Every provider that a queued task names: one that is not configured is an alarm."""
     async with tx.cursor() as cursor:
-        await cursor.execute("SELECT DISTINCT provider FROM kie_tasks WHERE status = 'queued'")
+        # From one provider's first to the next one's: a DISTINCT would read the whole queue.
+        await cursor.execute(
+            """
+            WITH RECURSIVE named AS (
+                (SELECT provider FROM kie_tasks WHERE status = 'queued' ORDER BY provider LIMIT 1)
+                UNION ALL
+                SELECT (SELECT t.provider FROM kie_tasks t
+                        WHERE t.status = 'queued' AND t.provider > named.provider
+                        ORDER BY t.provider LIMIT 1)
+                FROM named WHERE named.provider IS NOT NULL
+            )
+            SELECT provider FROM named WHERE provider IS NOT NULL
+            """
+        )
         return [str(provider) for (provider,) in await cursor.fetchall()]

@@ -68,14 +68,22 @@ STORE_READING: Final = (
     """
     WITH anchor AS (
         SELECT id, read_at, credits_left, in_flight_credits FROM credit_readings
-        WHERE account = %(account)s AND is_anchor ORDER BY id DESC LIMIT 1
+        WHERE account = %(account)s AND is_anchor ORDER BY read_at DESC, id DESC LIMIT 1
     ), flying AS (
-        -- Under way at any moment from just before the question until now.
-        SELECT coalesce(sum(a.expected_credits), 0) AS credits FROM task_attempts a
-        WHERE """
+        -- Under way at any moment from just before the question until now. Two lists: an OR reads all attempts.
+        SELECT coalesce(sum(a.expected_credits), 0) AS credits FROM (
+            SELECT a.expected_credits FROM task_attempts a
+            WHERE """
+    + _OF_ACCOUNT
+    + """ AND a.called_at IS NOT NULL AND a.refusal_code IS NULL AND a.ended_at IS NULL
+            UNION ALL
+            SELECT a.expected_credits FROM task_attempts a
+            WHERE """
     + _OF_ACCOUNT
     + """ AND a.called_at IS NOT NULL AND a.refusal_code IS NULL
-          AND (a.ended_at IS NULL OR a.ended_at > %(read_at)s)
+              -- The far end makes it a span: of one without, the planner thinks that it holds a third of all.
+              AND a.ended_at > %(read_at)s AND a.ended_at < 'infinity'
+        ) a
     ), ended AS (
         SELECT coalesce(sum(a.credits), 0) AS known,
                coalesce(sum(a.expected_credits) FILTER (WHERE a.credits IS NULL
@@ -106,8 +114,9 @@ STORE_READING: Final = (
     SELECT %(account)s, %(read_at)s, %(left)s::NUMERIC, in_flight, since_id, dropped, explained, unknown,
            topped_up, unexplained, settles OR topped_up > 0
     FROM judged
-    WHERE NOT EXISTS (SELECT FROM credit_readings r WHERE r.account = %(account)s
-        AND r.read_at > %(read_at)s - make_interval(secs => %(every)s))
+    -- The newest, one step down its index: "is there one that is newer" would be looked for among the old ones.
+    WHERE coalesce((SELECT max(r.read_at) FROM credit_readings r WHERE r.account = %(account)s)
+        <= %(read_at)s - make_interval(secs => %(every)s), TRUE)
     RETURNING """
     + _COLUMNS
 )
@@ -160,9 +169,11 @@ async def last_readings(tx: Connection) -> list[Reading]:
     """The newest reading of each account. Read only."""
     async with tx.cursor(row_factory=class_row(Reading)) as cursor:
         await cursor.execute(
-            "SELECT DISTINCT ON (account) "
+            # Each account has its budget's row: one step down an index for each, and no list of all readings.
+            "SELECT r.* FROM provider_budgets b CROSS JOIN LATERAL (SELECT "
             + _COLUMNS
-            + " FROM credit_readings ORDER BY account, id DESC"
+            + " FROM credit_readings WHERE account = b.provider ORDER BY read_at DESC LIMIT 1) r "
+            "ORDER BY r.account"
         )
         return await cursor.fetchall()
 
@@ -170,10 +181,12 @@ async def last_readings(tx: Connection) -> list[Reading]:
 async def forget_readings(tx: Connection, *, older_than_days: int, limit: int) -> int:
     """Drop old readings, at most `limit` a round; the newest of each account and its last anchor stay."""
     swept = await tx.execute(
-        "DELETE FROM credit_readings WHERE id IN (SELECT r.id FROM credit_readings r "
-        "WHERE r.read_at < (SELECT darkroom_now()) - make_interval(days => %s) "
+        # The oldest have the lowest numbers: no index by time is needed to find them.
+        "DELETE FROM credit_readings WHERE id IN (SELECT r.id FROM ("
+        "SELECT id, account, read_at FROM credit_readings ORDER BY id LIMIT %(limit)s) r "
+        "WHERE r.read_at < (SELECT darkroom_now()) - make_interval(days => %(days)s) "
         "AND EXISTS (SELECT FROM credit_readings later "
-        "WHERE later.account = r.account AND later.id > r.id AND later.is_anchor) LIMIT %s)",
-        [older_than_days, limit],
+        "WHERE later.account = r.account AND later.id > r.id AND later.is_anchor))",
+        {"days": older_than_days, "limit": limit},
     )
     return swept.rowcount

@@ -113,8 +113,9 @@ async def read_refunds_to_tell(tx: Connection, refund_ids: Sequence[int]) -> lis
                    (SELECT count(*) FROM refund_lines l
                     WHERE l.refund_id = r.id AND l.kind = 'shortfall') AS photo_count,
                    photos.photos_failed, photos.photos_delivered,
-                   EXISTS (SELECT FROM refund_settlements s
-                           WHERE s.refund_id = r.id AND s.note IS NOT NULL) AS by_hand
+                   -- Its few settlements one by one: of an EXISTS the planner may make a list of all there are.
+                   coalesce((SELECT bool_or(s.note IS NOT NULL) FROM refund_settlements s
+                             WHERE s.refund_id = r.id), FALSE) AS by_hand
             FROM refunds r JOIN payments p ON p.id = r.payment_id,
             LATERAL (SELECT count(*) FILTER (WHERE t.status = 'failed') AS photos_failed,
                             count(*) FILTER (WHERE t.status = 'completed') AS photos_delivered

@@ -100,25 +100,32 @@ class Erasable:
     keys: list[str]
 
 
+ERASABLE_WINDOW: Final = 1000
+"""The oldest of each kind that a round chooses from: as many that the store does not delete, while it deletes
+others, would have to lie before those behind them."""
+
+
 async def list_erasable(tx: Connection, *, limit: int) -> list[Erasable]:
     """Some marked rows whose bytes may still be there."""
     async with tx.cursor(row_factory=class_row(Erasable)) as cursor:
         await cursor.execute(
             """
             SELECT * FROM (
-                SELECT 'selfie' AS kind, id, ARRAY[object_key] AS keys FROM reference_photos
-                WHERE deleted_at IS NOT NULL AND erasing_at IS NOT NULL AND erased_at IS NULL
+                (SELECT 'selfie' AS kind, id, ARRAY[object_key] AS keys FROM reference_photos
+                 WHERE deleted_at IS NOT NULL AND erasing_at IS NOT NULL AND erased_at IS NULL
+                 ORDER BY id LIMIT %(window)s)
                 UNION ALL
-                SELECT 'photo', id, array_remove(ARRAY[object_key, thumbnail_key], NULL)
-                FROM generated_photos WHERE erasing_at IS NOT NULL AND erased_at IS NULL
+                (SELECT 'photo', id, array_remove(ARRAY[object_key, thumbnail_key], NULL)
+                 FROM generated_photos WHERE erasing_at IS NOT NULL AND erased_at IS NULL
+                 ORDER BY id LIMIT %(window)s)
                 UNION ALL
-                SELECT 'late', id, ARRAY[object_key] FROM late_photos
-                WHERE erasing_at IS NOT NULL AND erased_at IS NULL
+                (SELECT 'late', id, ARRAY[object_key] FROM late_photos
+                 WHERE erasing_at IS NOT NULL AND erased_at IS NULL ORDER BY id LIMIT %(window)s)
             ) marked
             -- In any order: one that the store will not delete cannot stop those behind it.
-            ORDER BY random() LIMIT %s
+            ORDER BY random() LIMIT %(limit)s
             """,
-            [limit],
+            {"window": ERASABLE_WINDOW, "limit": limit},
         )
         return await cursor.fetchall()
 

@@ -10,12 +10,13 @@ from typing import Any, Final, LiteralString
 from psycopg.rows import dict_row
 
 from darkroom.core.books import BOOKS
+from darkroom.core.history import moves_kept_since
 from darkroom.db.database import Connection
 
 Row = dict[str, Any]
 
 EVIDENCE_SECONDS: Final = 120
-"""Of the transaction: the inbox has no index by order, and a large one is read whole."""
+"""Of the transaction: some twenty statements, each found by an index, on a machine that has much else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,14 @@ class OrderRecord:
         payment: what was bought, by whom, for how much, under which policy.
         book: paid = earned + refunded + owed, each term on its own (`core/books.py`).
         tables: rows by table, in the order they are told in.
+        moves_since: its moves before that were forgotten by their age; None: it has all of them.
     """
 
     read_at: datetime
     payment: Row
     book: Row
     tables: dict[str, list[Row]]
+    moves_since: datetime | None = None
 
     @property
     def adds_up(self) -> bool:
@@ -81,23 +84,30 @@ _OF_JOB: Final[LiteralString] = (
     "(SELECT t.id FROM kie_tasks t JOIN generation_jobs j ON j.id = t.job_id WHERE j.payment_id = %(id)s)"
 )
 _OF_REFUNDS: Final[LiteralString] = "(SELECT id FROM refunds WHERE payment_id = %(id)s)"
+# Two lists where an OR would do: each is found by its index, an OR reads the whole table.
 _IN_CHAT: Final[LiteralString] = (
-    "(q.photo_id IN (SELECT id FROM generated_photos WHERE task_id IN "
-    + _OF_JOB
-    + ") OR q.customer_message_id IN (SELECT id FROM customer_messages WHERE payment_id = %(id)s))"
+    "(SELECT c.id FROM telegram_message_queue c WHERE c.photo_id IN "
+    "(SELECT id FROM generated_photos WHERE task_id IN " + _OF_JOB + ") UNION ALL "
+    "SELECT c.id FROM telegram_message_queue c WHERE c.customer_message_id IN "
+    "(SELECT id FROM customer_messages WHERE payment_id = %(id)s))"
+)
+_NOTICES: Final[LiteralString] = (
+    "SELECT i.id FROM payments p JOIN inbox i ON i.source = p.provider "
+    "AND i.kind IN ('payment', 'money_back') AND "
 )
 
 TABLES: Final[dict[str, LiteralString]] = {
     "related_payments": (
         "SELECT p.id, p.status, p.provider, p.amount_minor, p.currency, p.duplicate_of, p.compensates, "
-        "p.redoes_photo_id, p.created_at, p.succeeded_at FROM payments p, payments this "
-        "WHERE this.id = %(id)s "
-        "AND p.id <> this.id AND (p.duplicate_of = this.id OR p.compensates = this.id "
-        "OR p.id IN (this.duplicate_of, this.compensates) "
-        "OR p.redoes_photo_id IN (SELECT g.id FROM generated_photos g "
-        "JOIN generation_jobs j ON j.id = g.job_id WHERE j.payment_id = this.id) "
-        "OR p.id = (SELECT j.payment_id FROM generated_photos g "
-        "JOIN generation_jobs j ON j.id = g.job_id WHERE g.id = this.redoes_photo_id)) ORDER BY p.id"
+        "p.redoes_photo_id, p.created_at, p.succeeded_at FROM payments p WHERE p.id <> %(id)s AND p.id IN ("
+        "SELECT id FROM payments WHERE duplicate_of = %(id)s "
+        "UNION ALL SELECT id FROM payments WHERE compensates = %(id)s "
+        "UNION ALL SELECT duplicate_of FROM payments WHERE id = %(id)s "
+        "UNION ALL SELECT compensates FROM payments WHERE id = %(id)s "
+        "UNION ALL SELECT r.id FROM generation_jobs j JOIN generated_photos g ON g.job_id = j.id "
+        "JOIN payments r ON r.redoes_photo_id = g.id WHERE j.payment_id = %(id)s "
+        "UNION ALL SELECT j.payment_id FROM payments r JOIN generated_photos g ON g.id = r.redoes_photo_id "
+        "JOIN generation_jobs j ON j.id = g.job_id WHERE r.id = %(id)s) ORDER BY p.id"
     ),
     "consent": (
         "SELECT terms_sha256, locale, consented_at FROM consents WHERE payment_id = %(id)s"
@@ -162,12 +172,16 @@ TABLES: Final[dict[str, LiteralString]] = {
     "inbox_messages": (
         "SELECT id, source, kind, CASE WHEN kind IN ('payment', 'money_back') THEN external_id END "
         "AS external_id, payload - 'token' AS payload, received_at, processed_at, outcome, attempts, "
-        "last_error FROM inbox WHERE (kind IN ('payment', 'money_back') AND EXISTS (SELECT FROM payments p "
-        "WHERE p.id = %(id)s AND p.provider = inbox.source AND (payload->>'payment_id' = p.id::TEXT "
-        "OR payload->>'provider_payment_id' = p.provider_payment_id))) "
-        "OR (kind = 'generation' AND (payload->>'provider', payload->>'provider_task_id') IN "
-        "(SELECT provider, provider_task_id FROM task_attempts WHERE task_id IN " + _OF_JOB + ")) "
-        "ORDER BY id"
+        "last_error FROM inbox WHERE id IN ("
+        + _NOTICES
+        + "i.payload->>'payment_id' = p.id::TEXT WHERE p.id = %(id)s UNION ALL "
+        + _NOTICES
+        + "i.payload->>'provider_payment_id' = p.provider_payment_id WHERE p.id = %(id)s UNION ALL "
+        "SELECT i.id FROM task_attempts a JOIN inbox i "
+        "ON i.source = split_part(a.provider, ':', 1) || '-callback' "
+        "AND i.external_id = a.token || '/' || a.provider_task_id WHERE a.task_id IN "
+        + _OF_JOB
+        + ") ORDER BY id"
     ),
     "customer_messages": (
         "SELECT id, kind, subject_id, text_en, text_ru, created_at FROM customer_messages "
@@ -175,17 +189,18 @@ TABLES: Final[dict[str, LiteralString]] = {
     ),
     "chat_deliveries": (
         "SELECT q.id, q.photo_id, q.customer_message_id, q.status, q.message_id, q.last_error, q.created_at, "
-        "q.updated_at FROM telegram_message_queue q WHERE " + _IN_CHAT + " ORDER BY q.id"
+        "q.updated_at FROM telegram_message_queue q WHERE q.id IN " + _IN_CHAT + " ORDER BY q.id"
     ),
     "moves": (
-        "SELECT m.id, m.kind, m.row_id, m.from_status, m.to_status, m.moved_at FROM move_log m WHERE "
-        "(m.kind = 'payment' AND m.row_id = %(id)s) "
-        "OR (m.kind = 'job' AND m.row_id IN (SELECT id FROM generation_jobs WHERE payment_id = %(id)s)) "
-        "OR (m.kind = 'task' AND m.row_id IN " + _OF_JOB + ") "
-        "OR (m.kind = 'refund' AND m.row_id IN " + _OF_REFUNDS + ") "
-        "OR (m.kind = 'delivery' AND m.row_id IN (SELECT q.id FROM telegram_message_queue q WHERE "
+        "SELECT m.id, m.kind, m.row_id, m.from_status, m.to_status, m.moved_at FROM ("
+        "SELECT 'payment' AS kind, %(id)s::BIGINT AS id "
+        "UNION ALL SELECT 'job', id FROM generation_jobs WHERE payment_id = %(id)s "
+        "UNION ALL SELECT 'task', t.id FROM kie_tasks t JOIN generation_jobs j ON j.id = t.job_id "
+        "WHERE j.payment_id = %(id)s "
+        "UNION ALL SELECT 'refund', id FROM refunds WHERE payment_id = %(id)s "
+        "UNION ALL SELECT 'delivery', chat.id FROM "
         + _IN_CHAT
-        + ")) ORDER BY m.moved_at, m.id"
+        + " chat) its JOIN move_log m ON m.kind = its.kind AND m.row_id = its.id ORDER BY m.moved_at, m.id"
     ),
 }
 """Every table of an order, and what of it is evidence."""
@@ -204,7 +219,11 @@ async def read_order_record(tx: Connection, payment_id: int) -> OrderRecord | No
     book = await _rows(tx, BOOKS + "WHERE p.id = %(id)s", payment_id)
     tables = {name: await _rows(tx, query, payment_id) for name, query in TABLES.items()}
     clock = await _rows(tx, "SELECT darkroom_now() AS read_at", payment_id)
-    return OrderRecord(clock[0]["read_at"], payment[0], book[0], tables)
+    kept = await moves_kept_since(tx)
+    is_older = kept is not None and payment[0]["created_at"] < kept
+    return OrderRecord(
+        clock[0]["read_at"], payment[0], book[0], tables, moves_since=kept if is_older else None
+    )
 
 
 async def _rows(tx: Connection, query: LiteralString, payment_id: int) -> list[Row]:

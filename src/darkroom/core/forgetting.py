@@ -81,7 +81,7 @@ async def list_leavers_with_money(tx: Connection, *, limit: int) -> list[int]:
 
 TO_WIPE: Final[LiteralString] = (
     """
-u.forget_at IS NOT NULL AND u.wiped_at IS NULL
+u.forget_at IS NOT NULL AND u.forgotten_at IS NULL AND u.wiped_at IS NULL
 AND NOT EXISTS (SELECT FROM generation_jobs j
                 WHERE j.user_id = u.id AND j.status IN ('pending', 'processing'))
 AND NOT EXISTS (SELECT FROM refunds r JOIN payments p ON p.id = r.payment_id
@@ -173,8 +173,8 @@ async def mark_latecomers(tx: Connection) -> int:
 
 
 TO_FINISH: Final[LiteralString] = """
-u.wiped_at <= (SELECT darkroom_now()) - make_interval(secs => %(grace)s) AND u.forgotten_at IS NULL
-AND NOT EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND (
+u.forget_at IS NOT NULL AND u.wiped_at <= (SELECT darkroom_now()) - make_interval(secs => %(grace)s) AND
+u.forgotten_at IS NULL AND NOT EXISTS (SELECT FROM payments p WHERE p.user_id = u.id AND (
     p.status = 'pending'
     OR (p.status = 'succeeded' AND NOT p.generation_consumed AND p.amount_minor > 0)))
 AND NOT EXISTS (SELECT FROM refunds r JOIN payments p ON p.id = r.payment_id

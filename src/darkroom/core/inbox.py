@@ -49,7 +49,7 @@ async def claim_messages(tx: Connection, *, limit: int, lease_seconds: float) ->
             SET claim = i.claim + 1, attempts = i.attempts + 1,
                 lease_until = darkroom_now() + make_interval(secs => %(lease)s),
                 due_at = darkroom_now() + make_interval(secs => %(lease)s)
-            FROM due WHERE i.id = due.id
+            WHERE i.id = ANY(ARRAY(SELECT id FROM due))
             RETURNING i.id, i.claim, i.source, i.kind, i.payload, i.attempts
             """,
             {"limit": limit, "lease": lease_seconds},

@@ -220,7 +220,7 @@ async def claim_due_jobs(tx: Connection, *, limit: int, lease_seconds: float) ->
             SET claim = j.claim + 1, attempts = j.attempts + 1,
                 lease_until = darkroom_now() + make_interval(secs => %(lease)s),
                 due_at = darkroom_now() + make_interval(secs => %(lease)s)
-            FROM due WHERE j.id = due.id
+            WHERE j.id = ANY(ARRAY(SELECT id FROM due))
             RETURNING j.id, j.claim, j.payment_id, j.user_id
             """,
             {"limit": limit, "lease": lease_seconds},

@@ -63,7 +63,9 @@ OUR_REFUNDS: Final[LiteralString] = """
            coalesce(r.created_at, first.created_at, p.created_at) AS begun_at
     FROM provider_refunds b JOIN payments p ON p.id = b.payment_id
     LEFT JOIN payments first ON first.id = p.duplicate_of
-    LEFT JOIN refunds r ON r.payment_id = b.payment_id AND r.id::TEXT = split_part(b.key, '-', 1)
+    -- LIMIT: looked for one by one, by its index, however many rows the span is thought to have.
+    LEFT JOIN LATERAL (SELECT r.created_at FROM refunds r WHERE r.payment_id = b.payment_id
+                       AND r.id::TEXT = split_part(b.key, '-', 1) LIMIT 1) r ON TRUE
     WHERE p.provider = %(provider)s AND b.seen_at BETWEEN %(since)s AND %(until)s
 """
 OPEN_SPAN: Final = (
@@ -243,9 +245,11 @@ class _Missing:
 
 def _missing(ours: LiteralString) -> LiteralString:
     return (
-        "SELECT id, payment_id, subject, amount_minor, currency FROM ("
+        # The span first: by number, all payments that there ever were would be passed over.
+        "WITH ours AS MATERIALIZED ("
         + ours
-        + """) ours
+        + """)
+SELECT id, payment_id, subject, amount_minor, currency FROM ours
 WHERE begun_at >= %(read_from)s AND id > %(after)s
   AND NOT EXISTS (SELECT FROM unnest(%(seen)s::BIGINT[]) AS s (id) WHERE s.id = ours.id)
 ORDER BY id LIMIT %(limit)s

@@ -65,7 +65,7 @@ async def claim_mail(tx: Connection, *, limit: int, lease_seconds: float) -> lis
                 SET claim = m.claim + 1, attempts = m.attempts + 1,
                     lease_until = darkroom_now() + make_interval(secs => %(lease)s),
                     due_at = darkroom_now() + make_interval(secs => %(lease)s)
-                FROM due WHERE m.id = due.id
+                WHERE m.id = ANY(ARRAY(SELECT id FROM due))
                 RETURNING m.*
             )
             SELECT m.id, m.claim, m.link_id, m.address, m.locale, m.attempts,

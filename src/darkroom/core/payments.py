@@ -361,7 +361,7 @@ async def claim_silent_payments(
                 -- Behind the lease and growing: a payment whose asking breaks cannot keep us busy.
                 due_at = darkroom_now()
                          + make_interval(secs => %(lease)s * power(2, least(p.attempts, 6)))
-            FROM due WHERE p.id = due.id
+            WHERE p.id = ANY(ARRAY(SELECT id FROM due))
             RETURNING p.id, p.claim, p.provider, p.provider_payment_id, p.attempts,
                       p.created_at <= darkroom_now() - make_interval(secs => %(old)s) AS is_old
             """,

@@ -58,12 +58,13 @@ def _claim(status: LiteralString, set_status: LiteralString, first: LiteralStrin
     return (
         """
 WITH due AS (
-    SELECT r.id FROM refunds r JOIN payments p ON p.id = r.payment_id
+    SELECT r.id FROM refunds r
     WHERE r.status = '"""
         + status
         + """' AND r.due_at <= (SELECT darkroom_now())
       AND (r.lease_until IS NULL OR r.lease_until <= (SELECT darkroom_now()))
-      AND p.provider = ANY(%(providers)s)
+      -- Row by row, in their turn: joined, all that wait and all payments would be.
+      AND (SELECT p.provider FROM payments p WHERE p.id = r.payment_id) = ANY(%(providers)s)
 """
         + first
         + """
@@ -77,7 +78,7 @@ WITH due AS (
         lease_until = darkroom_now() + make_interval(secs => %(lease)s),
         -- Behind the lease: one whose work breaks cannot stop those behind it.
         due_at = darkroom_now() + make_interval(secs => %(lease)s)
-    FROM due WHERE r.id = due.id
+    WHERE r.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING r.*
 )
 SELECT r.id, r.claim, r.payment_id, p.provider, p.provider_payment_id,
@@ -152,7 +153,7 @@ async def settle_lapsed_sending(tx: Connection, *, limit: int) -> int:
         )
         UPDATE refunds r SET status = 'unknown', claim = r.claim + 1, lease_until = NULL,
             due_at = darkroom_now(), updated_at = darkroom_now()
-        FROM lapsed l WHERE r.id = l.id
+        WHERE r.id = ANY(ARRAY(SELECT id FROM lapsed))
         """,
         {"limit": limit},
     )
@@ -375,7 +376,7 @@ async def refund_providers_waited_for(tx: Connection) -> list[str]:
     """Providers of refunds that are not settled: an alarm where one is not configured."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT DISTINCT p.provider FROM refunds r JOIN payments p ON p.id = r.payment_id "
+            "SELECT DISTINCT (SELECT p.provider FROM payments p WHERE p.id = r.payment_id) FROM refunds r "
             "WHERE r.status IN ('requested', 'sending', 'unknown')"
         )
         return [str(provider) for provider in await cursor.fetchall()]

@@ -107,7 +107,7 @@ _LEASED: Final = (
     """, t AS (
     UPDATE kie_tasks t
     SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s)
-    FROM due WHERE t.id = due.id
+    WHERE t.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING t.*
 )
 SELECT """
@@ -354,10 +354,10 @@ async def alarm_dying_links(
         await cursor.execute(
             """
             UPDATE kie_tasks t SET link_alarm_at = darkroom_now()
-            WHERE t.link_alarm_at IS NULL AND t.status = 'storing' AND t.id IN (
+            WHERE t.link_alarm_at IS NULL AND t.status = 'storing' AND t.id = ANY(ARRAY(
                 SELECT id FROM kie_tasks WHERE status = 'storing' AND link_alarm_at IS NULL
                   AND result_dies_at <= (SELECT darkroom_now()) + make_interval(secs => %s)
-                ORDER BY result_dies_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
+                ORDER BY result_dies_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED))
             RETURNING t.id, extract(epoch FROM t.result_dies_at - darkroom_now())::FLOAT8
             """,
             [within_seconds, limit],

@@ -23,6 +23,7 @@ def evidence_json(evidence: Evidence) -> str:
     content = {
         "payment_id": record.payment["id"],
         "read_at": record.read_at,
+        "moves_since": record.moves_since,
         "payment": record.payment,
         "book": {**record.book, "adds_up": record.adds_up},
         **_tables_with_bytes(evidence),
@@ -84,6 +85,7 @@ def evidence_html(evidence: Evidence, *, json_name: str, json_sha256: str) -> st
         json_name=json_name,
         json_sha256=json_sha256,
         read_at=_moment(record.read_at),
+        moves_since=record.moves_since and _moment(record.moves_since),
     )
 
 

@@ -30,6 +30,7 @@ class Darkroom:
         intake: opens customers' files.
         max_generation_attempts: attempts of one photo that may cost the provider's money.
         selfie_days: after so many days a selfie is deleted.
+        history_days: after so many days the log of moves and messages is forgotten.
         chat_enabled: whether stored photos also get a row for the chat.
         base_url: how the outside reaches us, for callbacks and returns.
         mailer: carries letters; None: nobody signs in by e-mail.
@@ -54,6 +55,7 @@ class Darkroom:
     base_url: str
     generation_fallback: tuple[str, ...] = ()
     mailer: Mailer | None = None
+    history_days: int = 180
 
 
 def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> GenerationRequest:

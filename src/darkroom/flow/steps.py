@@ -12,6 +12,7 @@ from darkroom.flow.delete_selfies import delete_selfies
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.fall_back import fall_back
 from darkroom.flow.finish_jobs import finish_due_jobs
+from darkroom.flow.forget_history import forget_history
 from darkroom.flow.forget_me import forget_leavers
 from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.read_balances import read_balances, read_costs
@@ -63,6 +64,7 @@ CHORES: Final = (
     Step("selfies", delete_selfies, 1, 60),
     Step("forget", forget_leavers, 1, 60),
     Step("erase", erase_pictures, 1, 60),
+    Step("history", forget_history, 1, 60),
     Step("uploads", remove_ended_uploads, 1, 60),
     Step("fallback", fall_back, 1, 30),
     Step("providers", watch_providers, 1, 30),
