@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from darkroom.adapters.storage_folder import sync_to_disk
+from darkroom.adapters.storage_folder import DurableFolder
 from darkroom.kit.clock import Clock, system_clock
 from darkroom.kit.outside import outside_call
 from darkroom.ports.checkup import Finding, well, wrong
@@ -78,7 +78,7 @@ class FolderMailer:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-        sync_to_disk(self.folder, self.folder / name)
+        DurableFolder(self.folder).keep(self.folder / name)
 
     def prove(self) -> None:
         """Write a file and take it away again. Raises OSError where that cannot be done."""

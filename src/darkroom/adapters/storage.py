@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
-from darkroom.adapters.storage_folder import sync_folders, sync_to_disk
+from darkroom.adapters.storage_folder import DurableFolder
 from darkroom.adapters.storage_s3 import (
     MULTIPART_ABOVE_BYTES,
     PART_BYTES,
@@ -80,6 +80,7 @@ class Storage:
         self._store = store
         self._streams = streams or store
         self._folder = folder
+        self._durable = None if folder is None else DurableFolder(folder)
 
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         """Store the bytes durably; the same bytes again are success.
@@ -108,8 +109,8 @@ class Storage:
                 break
         else:
             raise StorageUnavailableError("put: it is there and is not")
-        if self._folder is not None:
-            await asyncio.to_thread(sync_to_disk, self._folder, self._folder / key)
+        if self._folder is not None and self._durable is not None:
+            await asyncio.to_thread(self._durable.keep, self._folder / key)
 
     async def _put(self, key: str, data: bytes, content_type: str, *, in_parts: bool) -> bool:
         """Whether it was written; False: something is there."""
@@ -197,13 +198,12 @@ class Storage:
                 await self._delete(key)
 
     async def _delete(self, key: str) -> None:
-        if self._folder is None:
+        if self._folder is None or self._durable is None:
             await self._store.delete_async(key)
             return
         with contextlib.suppress(FileNotFoundError):
             await self._store.delete_async(key)
-        # Also when it was gone: whoever removed it may have died before this.
-        await asyncio.to_thread(sync_folders, self._folder, self._folder / key)
+        await asyncio.to_thread(self._durable.keep_removed, self._folder / key)
 
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects under `folder/`. Raises StorageUnavailableError."""

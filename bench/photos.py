@@ -1,0 +1,150 @@
+"""Photos: the whole way from started sets to stored photos, with an instant provider and local storage."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from bench.places import open_database
+from darkroom.core.jobs import CLAIM_PAYMENT, REFERENCES_MAX
+
+PHOTOS_A_SET: Final = 7
+READY_SECONDS: Final = 30
+END_SECONDS: Final = 300
+"""A run that takes longer hangs."""
+LOOK_SECONDS: Final = 0.25
+MIDDLE: Final = (0.1, 0.9)
+"""The rate is that of the photos between these: starting and running dry are not what is asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """What one run measured.
+
+    Attributes:
+        commits_each: transactions committed a photo, those of looking for work included.
+        bought: provider tasks created for all photos; more than the photos means bought twice.
+    """
+
+    stored: int
+    per_second: float
+    commits_each: float
+    bought: int
+
+
+@asynccontextmanager
+async def running(*arguments: str, ready: bool = True) -> AsyncGenerator[str]:
+    """A process of ours, from its first line to the end of the block. Yields that line."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "ignore", "-m", *arguments, stdout=subprocess.PIPE
+    )
+    if process.stdout is None:
+        raise AssertionError("no output to read from")
+    try:
+        line = b""
+        if ready:
+            async with asyncio.timeout(READY_SECONDS):
+                line = await process.stdout.readline()
+            if not line:
+                raise AssertionError(f"{arguments[0]} ended before it was ready")
+        yield line.decode().strip()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def start_sets(dsn: str, count: int | None = None) -> int:
+    """Start every customer's set with the product's own statement; returns how many."""
+    values = {
+        "style_id": "signature",
+        "payment_id": None,
+        "provider": "kie",
+        "open_jobs_max": None,
+        "references_max": REFERENCES_MAX,
+    }
+    with psycopg.connect(dsn) as one:
+        waiting = one.execute(
+            "SELECT a.user_id, a.id, gen_random_uuid() FROM avatars a JOIN payments p ON p.user_id = a.user_id "
+            "WHERE NOT p.generation_consumed ORDER BY a.id LIMIT %s",
+            [count],
+        ).fetchall()
+        for user_id, avatar_id, request_id in waiting:
+            one.execute(
+                CLAIM_PAYMENT,
+                {
+                    **values,
+                    "user_id": user_id,
+                    "avatar_id": avatar_id,
+                    "request_id": request_id,
+                },
+            )
+    return len(waiting)
+
+
+def told_by(port: str) -> dict[str, Any]:
+    """What the instant provider was asked."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/told", timeout=10) as answer:
+        told: dict[str, Any] = json.load(answer)
+        return told
+
+
+def measure_ours(server: str, sets: int, *, workers: int = 1) -> Photos:
+    """`sets` started sets, made by `workers` processes of ours."""
+    with (
+        open_database(server, customers=sets) as dsn,
+        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
+    ):
+        start_sets(dsn)
+        return asyncio.run(_make(dsn, Path(folder), sets * PHOTOS_A_SET, workers))
+
+
+async def _make(dsn: str, folder: Path, wanted: int, workers: int) -> Photos:
+    with psycopg.connect(dsn, autocommit=True) as one:
+        one.execute("VACUUM ANALYZE")
+        before = _commits(one)
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(running("bench.provider"))
+            for _ in range(workers):
+                await stack.enter_async_context(
+                    running("bench.worker", dsn, str(folder), f"http://127.0.0.1:{port}")
+                )
+            await _until(one, wanted)
+            commits = _commits(one) - before
+            bought = sum(told_by(port)["by_token"].values())
+        stored = one.execute(
+            "SELECT extract(epoch FROM created_at)::FLOAT8 FROM generated_photos ORDER BY 1"
+        ).fetchall()
+    return Photos(len(stored), rate([at for (at,) in stored]), commits / len(stored), bought)
+
+
+async def _until(one: psycopg.Connection[Any], wanted: int) -> None:
+    ends_at = time.monotonic() + END_SECONDS
+    while one.execute("SELECT count(*) FROM generated_photos").fetchone() != (wanted,):
+        if time.monotonic() > ends_at:
+            raise AssertionError("the photos are not there in time")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def rate(stored_at: Sequence[float]) -> float:
+    """Photos per second in the middle of a run, from the sorted times at which they were stored."""
+    first, last = (int(len(stored_at) * share) for share in MIDDLE)
+    return (last - first) / (stored_at[last] - stored_at[first])
+
+
+def _commits(one: psycopg.Connection[Any]) -> int:
+    one.execute("SELECT pg_stat_force_next_flush()")
+    found = one.execute(
+        "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+    ).fetchone()
+    return 0 if found is None else int(found[0])
