@@ -176,7 +176,9 @@ class Cluster:
                 owner=self._owner,
                 log=self._folder / "etcd.log",
                 # Debian builds it for machines that etcd has not tested, too.
-                environment={"ETCD_UNSUPPORTED_ARCH": os.uname().machine.replace("aarch64", "arm64")},
+                environment={
+                    "ETCD_UNSUPPORTED_ARCH": os.uname().machine.replace("aarch64", "arm64")
+                },
             )
         )
         self.start(self.nodes[0])
@@ -227,7 +229,12 @@ def open_cluster() -> Generator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="darkroom-cluster-"))
     etcd_port, *ports = free_ports(1 + 2 * NODES)
     nodes = [
-        Node(f"node{number + 1}", ports[2 * number], ports[2 * number + 1], folder / f"node{number + 1}")
+        Node(
+            f"node{number + 1}",
+            ports[2 * number],
+            ports[2 * number + 1],
+            folder / f"node{number + 1}",
+        )
         for number in range(NODES)
     ]
     for node in nodes:
@@ -288,7 +295,9 @@ def _site() -> Path:
     """Where Patroni is installed."""
     found = importlib.util.find_spec("patroni")
     if found is None or found.origin is None:
-        raise ClusterError("there is no Patroni: make bench-many installs it (dependency group `bench`)")
+        raise ClusterError(
+            "there is no Patroni: make bench-many installs it (dependency group `bench`)"
+        )
     return Path(found.origin).parents[1]
 
 

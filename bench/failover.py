@@ -325,7 +325,8 @@ def _count(scene: _Scene, result: Failover, died_at: list[float]) -> None:
     commits = sorted(scene.witnesses.told.values())
     answers = sorted(scene.customers.at)
     result.gaps = [
-        Gap(_gap(commits, moment), _gap(answers, moment), _gap(photos, moment)) for moment in died_at
+        Gap(_gap(commits, moment), _gap(answers, moment), _gap(photos, moment))
+        for moment in died_at
     ]
 
 

@@ -1,6 +1,6 @@
 """The pool under load and loss: one lost connection must not cost the others, and waiting must not cost any."""
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import psycopg
 import pytest
@@ -95,3 +95,25 @@ async def test_a_process_that_was_frozen_begins_with_connections_that_live(
                 await database.fetch_value("SELECT 1")
     finally:
         await database.close()
+
+
+async def test_a_connection_that_died_unnoticed_has_committed_nothing(dsn: str) -> None:
+    """The driver ends a block on a dead connection without a word, as if it had committed.
+
+    Whoever passes over an error inside of a transaction must not be told that the work is kept.
+    """
+    database = Database(dsn, pool_size=2)
+    await database.open()
+
+    async def pass_over_the_loss() -> None:
+        async with database.transaction() as tx:
+            await tx.execute("CREATE TABLE kept ()")
+            with psycopg.connect(dsn, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [await _pid(tx)])
+            with suppress(psycopg.Error):
+                await tx.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailableError):
+        await pass_over_the_loss()
+    assert await database.fetch_value("SELECT to_regclass('kept')") is None
+    await database.close()
