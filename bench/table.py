@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,19 +79,27 @@ def show(rows: Sequence[Row], console: Console) -> None:
             console.print(f"[dim]{row.what}: {row.note}[/dim]")
 
 
-def keep(rows: Sequence[Row]) -> Path:
-    """Write the run as JSON and as a picture; gives the picture's path."""
+def keep(rows: Sequence[Row], *, part: str = "", more: Mapping[str, object] | None = None) -> Path:
+    """Write the run as JSON and as a picture; gives the picture's path.
+
+    Args:
+        rows: the table.
+        part: of a whole bench: kept under the day and this name.
+        more: what is no row, for the JSON.
+    """
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC)
     content = {
         "at": at.isoformat(timespec="seconds"),
         "machine": machine(),
         "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+        **(more or {}),
     }
-    (RESULTS / f"{at:%Y-%m-%d}.json").write_text(
+    name = f"{at:%Y-%m-%d}{part and '-'}{part}"
+    (RESULTS / f"{name}.json").write_text(
         json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    picture = RESULTS / f"{at:%Y-%m-%d}.svg"
+    picture = RESULTS / f"{name}.svg"
     picture.write_text(draw(rows, f"{at:%Y-%m-%d}, {machine()}"), encoding="utf-8")
     return picture
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from bench.places import process_settings
 from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider
-from darkroom.config import IsolatedSettings
 from darkroom.core.budget import set_window
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
@@ -44,9 +44,7 @@ async def open_worker(
     dsn: str, folder: Path, base_url: str, callback_url: str = NOBODY
 ) -> AsyncGenerator[Darkroom]:
     """The parts of one process, with the instant provider as the one that makes photos."""
-    settings = IsolatedSettings.model_validate(
-        {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": folder}
-    )
+    settings = process_settings(dsn, folder)
     provider = make_provider(base_url, callback_url)
     async with open_darkroom(settings) as darkroom:
         async with darkroom.database.transaction() as tx:
