@@ -1,7 +1,7 @@
 """Three PostgreSQL servers on this machine as one: Patroni over etcd, with synchronous replication.
 
 A commit is acknowledged when a second server has it on its disk. `fsync` is on everywhere. Patroni comes from
-the dependency group `bench`, etcd from Debian (scripts/install-cluster.sh), PostgreSQL from Darkroom's own wheel.
+the dependency group `bench`, etcd from Debian (scripts/install-cluster.sh), PostgreSQL from Darkroom's wheel.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ PARAMETERS: Final = {
     "wal_compression": "on",
     "wal_log_hints": "on",
 }
-"""As Darkroom's embedded server, so that the two can be compared. The first three are the defaults, said aloud."""
+"""As Darkroom's embedded server, so that the two can be compared. The first three are defaults, said aloud."""
 
 
 class ClusterError(Exception):
@@ -137,16 +137,34 @@ class Cluster:
 
     def kill(self, node: Node) -> None:
         """As if the machine had lost its power: Patroni, the server and each of its processes, SIGKILL."""
-        postmaster = node.postmaster()
-        doomed = [] if node.patroni is None else [node.patroni.pid]
-        if postmaster is not None:
-            children = psutil.Process(postmaster).children(recursive=True)
-            doomed += [postmaster, *(child.pid for child in children)]
-        for pid in doomed:
+        for pid in self._processes(node):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if node.patroni is not None:
             node.patroni.wait()
+
+    def freeze(self, node: Node) -> list[int]:
+        """Everything that `kill` would kill hangs, with its sockets open. Gives the processes, for `thaw`."""
+        frozen = self._processes(node)
+        for pid in frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        return frozen
+
+    def thaw(self, frozen: Sequence[int]) -> None:
+        """What was frozen goes on, as if nothing had been."""
+        for pid in frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _processes(self, node: Node) -> list[int]:
+        """Patroni first: alive it would start again what dies."""
+        found = [] if node.patroni is None else [node.patroni.pid]
+        postmaster = node.postmaster()
+        if postmaster is not None:
+            children = psutil.Process(postmaster).children(recursive=True)
+            found += [postmaster, *(child.pid for child in children)]
+        return found
 
     def start(self, node: Node) -> None:
         """Start a node's Patroni, which does the rest; also one that was killed."""
@@ -189,6 +207,8 @@ class Cluster:
 
     def stop(self) -> None:
         """End everything that was started here, and nothing else."""
+        for node in self.nodes:
+            self.thaw(self._processes(node))
         stop([node.patroni for node in self.nodes if node.patroni is not None], STOP_SECONDS)
         for node in self.nodes:
             pid = node.postmaster()

@@ -1,8 +1,8 @@
 """The primary of a three-node cluster dies under load: what was acknowledged is there, and nobody is restarted.
 
-The load is the whole shop as `make torture` sets it up, in peace: customers who pay at the sandbox bank and start
-sets over HTTP, real server and worker processes, kie.ai's stand-in. Beside it witnesses commit all the time, so
-that the outage is known to some milliseconds. The verdict is torture's own, over rows, books and stored bytes.
+The load is the whole shop as `make torture` sets it up, in peace: customers who pay at the sandbox bank and
+start sets over HTTP, real server and worker processes, kie.ai's stand-in. Beside it witnesses commit all the
+time, so that the outage is known to some milliseconds. The verdict is torture's own, over rows, books and bytes.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +46,17 @@ BACK_SECONDS: Final = 90
 DRAIN_SECONDS: Final = 300
 LOOK_SECONDS: Final = 0.25
 GENERATION_SECONDS: Final = 0.5
+
+
+class How(Enum):
+    """What happens to the primary.
+
+    KILLED: SIGKILL to Patroni, the server and each of its processes, as a machine that loses its power.
+    FROZEN: SIGSTOP to the same: connections stay open and say nothing; it goes on when another is primary.
+    """
+
+    KILLED = "killed"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +193,16 @@ class _Scene:
 
 
 async def measure_failover(
-    cluster: Cluster, progress: Progress, *, orders: int, seconds: float, workers: int, deaths: int
+    cluster: Cluster,
+    progress: Progress,
+    *,
+    orders: int,
+    seconds: float,
+    deaths: int,
+    how: How,
+    workers: int = 2,
 ) -> Failover:
-    """Sell `orders` within about `seconds`, kill the primary `deaths` times, let all work end, and count.
+    """Sell `orders` within about `seconds`, strike the primary `deaths` times, let all work end, and count.
 
     Raises:
         TimeoutError: no new primary, or work that does not end.
@@ -198,7 +218,7 @@ async def measure_failover(
         selling = asyncio.create_task(scene.customers.buy_everything())
         watching = asyncio.create_task(scene.watch())
         try:
-            died_at = [await _strike(scene, result) for _ in range(deaths)]
+            died_at = [await _strike(scene, result, how) for _ in range(deaths)]
             async with asyncio.timeout(DRAIN_SECONDS):
                 await selling
                 scene.customers.leave()
@@ -276,19 +296,26 @@ async def _until_it_listens(port: int) -> None:
                 return
 
 
-async def _strike(scene: _Scene, result: Failover) -> float:
+async def _strike(scene: _Scene, result: Failover, how: How) -> float:
     """Load for a while, then the primary's death, a new primary, and the dead node back as a standby."""
     await asyncio.sleep(CALM_SECONDS)
     primary: Node | None = await asyncio.to_thread(scene.cluster.primary)
     if primary is None:
         raise TimeoutError("no primary to kill")
     died_at = time.time()
-    await asyncio.to_thread(scene.cluster.kill, primary)
+    frozen: list[int] = []
+    if how is How.FROZEN:
+        frozen = await asyncio.to_thread(scene.cluster.freeze, primary)
+    else:
+        await asyncio.to_thread(scene.cluster.kill, primary)
     async with asyncio.timeout(BACK_SECONDS):
-        while max(scene.witnesses.told.values()) <= died_at + 1:
+        while max(scene.witnesses.told.values()) <= died_at + 1:  # noqa: ASYNC110 - a real server is asked again
             await asyncio.sleep(LOOK_SECONDS)
     began = time.monotonic()
-    await asyncio.to_thread(scene.cluster.start, primary)
+    if how is How.FROZEN:
+        scene.cluster.thaw(frozen)
+    else:
+        await asyncio.to_thread(scene.cluster.start, primary)
     await asyncio.to_thread(scene.cluster.wait_until_whole)
     result.rejoin_seconds.append(time.monotonic() - began)
     return died_at
@@ -335,13 +362,13 @@ def _numbers(one: psycopg.Connection[Any], query: Any) -> set[int]:  # noqa: ANN
 
 
 def _gap(moments: list[float], died_at: float) -> float | None:
-    """From the last before the death to the first after it; acknowledgements under way when it died are before.
+    """From the last before the death to the first after it; what was on its way when it died is before.
 
     The longest pause that begins within a second of the death: some answers were on their way.
     """
     pauses = [
         (after - before)
-        for before, after in zip(moments, moments[1:], strict=False)
+        for before, after in pairwise(moments)
         if after > died_at and before < died_at + 1
     ]
     return max(pauses, default=None)

@@ -107,7 +107,7 @@ async def straight(dsn: str) -> AsyncGenerator[str]:
 
 
 def process_settings(dsn: str, folder: Path) -> IsolatedSettings:
-    """The settings of a measured process. Of the environment it sees what a pooler asks for, and nothing else."""
+    """The settings of a measured process. The environment says what a pooler asks for."""
     return IsolatedSettings.model_validate(
         {
             "DARKROOM_MODE": "demo",

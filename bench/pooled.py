@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode as a door to the database: what it costs, with the setting that poolers need."""
+"""PgBouncer in transaction mode as a door to the database: with the setting that poolers need."""
 
 import os
 import shutil

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.core.audit import run_audit
-from darkroom.db.database import Database, DatabaseUnavailableError, DatabaseRefusedError
+from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavailableError
 from darkroom.db.embedded import server_owner
 from darkroom.edges.worker import Worker
 from darkroom.twin.pgbouncer import pgbouncer

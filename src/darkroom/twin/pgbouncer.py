@@ -61,10 +61,7 @@ async def pgbouncer(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "pgbouncer.ini"
-    settings.touch(mode=0o600)
-    settings.write_text(_settings(known, port, servers_max, folder))
+    settings = _write(folder, _settings(known, port, servers_max, folder))
     as_whom: dict[str, Any] = {}
     if owner is not None:
         entry = pwd.getpwnam(owner)
@@ -82,6 +79,14 @@ async def pgbouncer(
         yield make_conninfo("", **kept | through)
     finally:
         await asyncio.shield(_end(process))
+
+
+def _write(folder: Path, content: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "pgbouncer.ini"
+    settings.touch(mode=0o600)
+    settings.write_text(content)
+    return settings
 
 
 def _settings(known: dict[str, Any], port: int, servers_max: int, folder: Path) -> str:
