@@ -1,7 +1,7 @@
 """Three PostgreSQL servers on this machine as one: Patroni over etcd, with synchronous replication.
 
 A commit is acknowledged when a second server has it on its disk. `fsync` is on everywhere. Patroni comes from
-the dependency group `bench`, etcd from Debian (scripts/install-cluster.sh), PostgreSQL from Darkroom's wheel.
+the dependency group `cluster`, etcd from Debian (scripts/install-cluster.sh), PostgreSQL from Darkroom's wheel.
 """
 
 import contextlib
@@ -316,7 +316,7 @@ def _site() -> Path:
     found = importlib.util.find_spec("patroni")
     if found is None or found.origin is None:
         raise ClusterError(
-            "there is no Patroni: make bench-many installs it (dependency group `bench`)"
+            "there is no Patroni: make bench-many installs it (dependency group `cluster`)"
         )
     return Path(found.origin).parents[1]
 
