@@ -2,7 +2,7 @@
 
 The load is the whole shop as `make torture` sets it up, in peace: customers who pay at the sandbox bank and
 start sets over HTTP, real server and worker processes, kie.ai's stand-in. Beside it witnesses commit all the
-time, so that the outage is known to some milliseconds. The verdict is torture's own, over rows, books and bytes.
+time, so that the outage is known to some milliseconds. The verdict is torture's own, over rows, books, bytes.
 """
 
 import asyncio

@@ -129,8 +129,8 @@ def _rows(what: str, who: str, results: Results, notes: dict[str, str]) -> list[
     """Everything beside one process that goes straight to PostgreSQL, turn by turn."""
     return [
         Row(
-            what=f"{what}: 1 of {who}, {POOLED}" if name == POOLED else f"{what}: {name} {who}",
-            beside_what=f"1 of {who}, straight",
+            what=f"{what}: {POOLED}, 1 {who[:-1]}" if name == POOLED else f"{what}: {name} {who}",
+            beside_what=f"1 {who[:-1]}, straight",
             unit="/s",
             ours=tuple(figures),
             beside=tuple(results["1"]),

@@ -15,6 +15,7 @@ import pytest
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavailableError
 from darkroom.db.embedded import server_owner
+from darkroom.db.migrate import list_migrations, migrate
 from darkroom.edges.worker import Worker
 from darkroom.twin.pgbouncer import pgbouncer
 from tests.shop import open_shop
@@ -24,9 +25,8 @@ SERVERS = 3
 """Fewer than the lanes of one worker: connections are handed from lane to lane between any two transactions."""
 
 
-@pytest.fixture
-async def pooled(dsn: str) -> AsyncGenerator[str]:
-    """This test's database through a pooler of its own."""
+@asynccontextmanager
+async def _pooler(dsn: str) -> AsyncGenerator[str]:
     # Not in pytest's folder: that one is closed to the server's own user.
     folder = Path(tempfile.mkdtemp(prefix="darkroom-pgbouncer-"))
     try:
@@ -34,6 +34,13 @@ async def pooled(dsn: str) -> AsyncGenerator[str]:
             yield address
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def pooled(dsn: str) -> AsyncGenerator[str]:
+    """This test's database through a pooler of its own."""
+    async with _pooler(dsn) as address:
+        yield address
 
 
 @asynccontextmanager
@@ -66,6 +73,18 @@ async def test_whole_orders_end_well_behind_a_pooler(pooled: str, tmp_path: Path
         )
         report = await run_audit(database)
         assert report.clean, report.findings
+
+
+async def test_migrations_pass_a_pooler(empty_database: Database) -> None:
+    async with (
+        _pooler(empty_database.dsn) as address,
+        _open(address, prepare=False) as first,
+        _open(address, prepare=False) as second,
+    ):
+        # Two at once: the lock is a transaction's, not a session's.
+        applied = await asyncio.gather(migrate(first), migrate(second))
+        assert sum(applied) == len(list_migrations())
+        assert (await run_audit(first)).clean
 
 
 async def test_limits_are_those_of_each_transaction(pooled: str) -> None:
