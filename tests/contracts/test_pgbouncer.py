@@ -1,7 +1,4 @@
-"""Behind a real PgBouncer in transaction mode: a session is anybody's, and prepared statements are nobody's.
-
-bugbook G22.
-"""
+"""Behind a real PgBouncer in transaction mode: a session is anybody's, and prepared statements are nobody's."""
 
 import asyncio
 import shutil
@@ -54,6 +51,7 @@ async def _open(dsn: str, *, prepare: bool) -> AsyncGenerator[Database]:
 
 
 async def test_whole_orders_end_well_behind_a_pooler(pooled: str, tmp_path: Path) -> None:
+    """bugbook G22: behind a pooler, statements of one transaction went to different sessions."""
     async with _open(pooled, prepare=False) as database, open_shop(database, tmp_path) as shop:
         for _ in range(ORDERS):
             await shop.sold()
