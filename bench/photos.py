@@ -102,19 +102,19 @@ def told_by(port: str) -> dict[str, Any]:
 
 
 def measure_ours(server: str, sets: int, *, workers: int = 1, door: Door = straight) -> Photos:
-    """`sets` started sets, made by `workers` processes of ours. The audit is clean at the end."""
+    """`sets` started sets, made by `workers` processes of ours. The audit is clean at the end.
+
+    The sets are started when every worker is up: a process that starts takes cores from those that work.
+    """
     with (
         open_database(server, customers=sets) as dsn,
         tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
     ):
-        start_sets(dsn)
-        return asyncio.run(_make(dsn, Path(folder), sets * PHOTOS_A_SET, workers, door))
+        return asyncio.run(_make(dsn, Path(folder), workers, door))
 
 
-async def _make(dsn: str, folder: Path, wanted: int, workers: int, door: Door) -> Photos:
+async def _make(dsn: str, folder: Path, workers: int, door: Door) -> Photos:
     with psycopg.connect(dsn, autocommit=True) as one:
-        one.execute("VACUUM ANALYZE")
-        before = _commits(one)
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(running("bench.provider"))
             address = await stack.enter_async_context(door(dsn))
@@ -122,6 +122,9 @@ async def _make(dsn: str, folder: Path, wanted: int, workers: int, door: Door) -
                 await stack.enter_async_context(
                     running("bench.worker", address, str(folder), f"http://127.0.0.1:{port}")
                 )
+            before = _commits(one)
+            wanted = start_sets(dsn) * PHOTOS_A_SET
+            one.execute("VACUUM ANALYZE")
             await _until(one, wanted)
             commits = _commits(one) - before
             bought = sum(told_by(port)["by_token"].values())
