@@ -112,6 +112,6 @@ bench: $(VENV)/.installed-dev ## Darkroom beside the limit of this machine, in o
 	@$(BIN)/python -W ignore::Warning:platformdirs -m bench
 
 .PHONY: bench-many
-bench-many: $(VENV)/.installed-cluster ## 1, 2, 4 workers; PgBouncer in front; three servers of which the primary dies (REPEATS=3 DEATHS=1)
+bench-many: $(VENV)/.installed-cluster ## 1, 2, 4 workers; PgBouncer in front; three servers of which the primary dies (REPEATS=3 DEATHS=1 HOW=frozen)
 	@bash scripts/install-cluster.sh
-	@$(BIN)/python -W ignore::Warning:platformdirs -m bench.many --repeats $(or $(REPEATS),3) --deaths $(or $(DEATHS),1)
+	@$(BIN)/python -W ignore::Warning:platformdirs -m bench.many --repeats $(or $(REPEATS),3) --deaths $(or $(DEATHS),1) --how $(or $(HOW),killed)

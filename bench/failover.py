@@ -45,6 +45,8 @@ BACK_SECONDS: Final = 90
 """The longest wait for a new primary: three times what Patroni takes."""
 DRAIN_SECONDS: Final = 300
 LOOK_SECONDS: Final = 0.25
+AFTERGLOW_SECONDS: Final = 5
+"""On a busy machine an answer is read that much later than it was sent; no failover is as quick."""
 GENERATION_SECONDS: Final = 0.5
 
 
@@ -309,7 +311,7 @@ async def _strike(scene: _Scene, result: Failover, how: How) -> float:
     else:
         await asyncio.to_thread(scene.cluster.kill, primary)
     async with asyncio.timeout(BACK_SECONDS):
-        while max(scene.witnesses.told.values()) <= died_at + 1:  # noqa: ASYNC110 - a real server is asked again
+        while max(scene.witnesses.told.values()) <= died_at + AFTERGLOW_SECONDS:  # noqa: ASYNC110 - a real server is asked again
             await asyncio.sleep(LOOK_SECONDS)
     began = time.monotonic()
     if how is How.FROZEN:
@@ -364,11 +366,11 @@ def _numbers(one: psycopg.Connection[Any], query: Any) -> set[int]:  # noqa: ANN
 def _gap(moments: list[float], died_at: float) -> float | None:
     """From the last before the death to the first after it; what was on its way when it died is before.
 
-    The longest pause that begins within a second of the death: some answers were on their way.
+    The longest pause that begins within AFTERGLOW_SECONDS of the death: some answers were on their way.
     """
     pauses = [
         (after - before)
         for before, after in pairwise(moments)
-        if after > died_at and before < died_at + 1
+        if after > died_at and before < died_at + AFTERGLOW_SECONDS
     ]
     return max(pauses, default=None)

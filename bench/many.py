@@ -42,7 +42,7 @@ Results = dict[str, list[float]]
 
 
 def bench(
-    repeats: Annotated[int, typer.Option(min=1, max=20, help="of each, in turns")] = 3,
+    repeats: Annotated[int, typer.Option(min=0, max=20, help="of each, in turns")] = 3,
     sets: Annotated[int, typer.Option(min=10, help="paid sets that are made each time")] = SETS,
     claimed: Annotated[
         int, typer.Option("--claims", min=64, help="sets started each time")
@@ -75,8 +75,9 @@ def bench(
     except (ClusterError, PgBouncerError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from None
-    show(rows, console)
-    console.print(f"[dim]{ONE_MACHINE}[/dim]")
+    if rows:
+        show(rows, console)
+        console.print(f"[dim]{ONE_MACHINE}[/dim]")
     if failover is not None:
         _tell(failover, how)
     console.print(f"kept: {keep(rows, part='many', more=more)}")
