@@ -45,7 +45,7 @@ BACK_SECONDS: Final = 90
 """The longest wait for a new primary: three times what Patroni takes."""
 DRAIN_SECONDS: Final = 300
 LOOK_SECONDS: Final = 0.25
-AFTERGLOW_SECONDS: Final = 5
+AFTERGLOW_SECONDS: Final = 10
 """On a busy machine an answer is read that much later than it was sent; no failover is as quick."""
 GENERATION_SECONDS: Final = 0.5
 
