@@ -122,11 +122,11 @@ async def _make(dsn: str, folder: Path, workers: int, door: Door) -> Photos:
                 await stack.enter_async_context(
                     running("bench.worker", address, str(folder), f"http://127.0.0.1:{port}")
                 )
-            before = _commits(one)
+            before = commits_of(one)
             wanted = start_sets(dsn) * PHOTOS_A_SET
             one.execute("VACUUM ANALYZE")
-            await _until(one, wanted)
-            commits = _commits(one) - before
+            await until_stored(one, wanted)
+            commits = commits_of(one) - before
             bought = sum(told_by(port)["by_token"].values())
         await _audit(dsn)
         stored = one.execute(
@@ -144,12 +144,19 @@ async def _audit(dsn: str) -> None:
         raise AssertionError(f"the audit found something: {report.findings}")
 
 
-async def _until(one: psycopg.Connection[Any], wanted: int) -> None:
+async def until_stored(one: psycopg.Connection[Any], wanted: int) -> None:
+    """Wait for so many photos, or more. Raises AssertionError: not in time."""
     ends_at = time.monotonic() + END_SECONDS
-    while one.execute("SELECT count(*) FROM generated_photos").fetchone() != (wanted,):
+    while stored_photos(one) < wanted:
         if time.monotonic() > ends_at:
             raise AssertionError("the photos are not there in time")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def stored_photos(one: psycopg.Connection[Any]) -> int:
+    """Photos whose rows are there."""
+    found = one.execute("SELECT count(*) FROM generated_photos").fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def rate(stored_at: Sequence[float]) -> float:
@@ -158,7 +165,8 @@ def rate(stored_at: Sequence[float]) -> float:
     return (last - first) / (stored_at[last] - stored_at[first])
 
 
-def _commits(one: psycopg.Connection[Any]) -> int:
+def commits_of(one: psycopg.Connection[Any]) -> int:
+    """Transactions committed in this database so far."""
     one.execute("SELECT pg_stat_force_next_flush()")
     found = one.execute(
         "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"

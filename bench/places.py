@@ -106,13 +106,14 @@ async def straight(dsn: str) -> AsyncGenerator[str]:
     yield dsn
 
 
-def process_settings(dsn: str, folder: Path) -> IsolatedSettings:
+def process_settings(dsn: str, folder: Path, *, port: int = 8000) -> IsolatedSettings:
     """The settings of a measured process. The environment says what a pooler asks for."""
     return IsolatedSettings.model_validate(
         {
             "DARKROOM_MODE": "demo",
             "DATABASE_URL": dsn,
             "DARKROOM_DATA_DIR": folder,
+            "DARKROOM_PORT": port,
             PREPARE: os.environ.get(PREPARE, "true"),
         }
     )

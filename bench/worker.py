@@ -1,7 +1,8 @@
-"""One worker process for a measurement. Run as `python -m bench.worker DSN FOLDER PROVIDER_URL [CALLBACK_URL]`.
+"""One worker process for a measurement: the product's own worker and adapters.
 
-The product's own worker and adapters; kie.ai is whoever listens at PROVIDER_URL. Prints a line when it works,
-and stops at SIGTERM.
+Run as `python -m bench.worker DSN FOLDER PROVIDER_URL [CALLBACK_URL [REQUESTS SECONDS]]`. kie.ai is whoever
+listens at PROVIDER_URL; with REQUESTS it takes so many creations in SECONDS. Prints a line when it works, and
+stops at SIGTERM.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Final
 from bench.places import process_settings
 from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider
+from darkroom.config import Settings
 from darkroom.core.budget import set_window
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
@@ -39,28 +41,55 @@ def make_provider(base_url: str, callback_url: str = NOBODY) -> KieProvider:
     )
 
 
+def settings_of(dsn: str, folder: Path, *, port: int = 8000) -> Settings:
+    """Those of a newcomer's process, on this database."""
+    return process_settings(dsn, folder, port=port)
+
+
 @asynccontextmanager
 async def open_worker(
-    dsn: str, folder: Path, base_url: str, callback_url: str = NOBODY
+    dsn: str,
+    folder: Path,
+    base_url: str,
+    callback_url: str = NOBODY,
+    *,
+    port: int = 8000,
+    window: tuple[int, float] | None = None,
 ) -> AsyncGenerator[Darkroom]:
-    """The parts of one process, with the instant provider as the one that makes photos."""
-    settings = process_settings(dsn, folder)
+    """The parts of one process, with the instant provider as the one that makes photos.
+
+    Args:
+        dsn: where rows are kept.
+        folder: where pictures are kept.
+        base_url: the provider's address.
+        callback_url: where it calls back.
+        port: of the process's own server, if it has one.
+        window: creations the provider takes, and in how many seconds; None: any number.
+    """
     provider = make_provider(base_url, callback_url)
-    async with open_darkroom(settings) as darkroom:
+    async with open_darkroom(settings_of(dsn, folder, port=port)) as darkroom:
+        requests, seconds = window or (None, 10)
         async with darkroom.database.transaction() as tx:
-            await set_window(tx, provider.account, requests=None, seconds=10)
+            await set_window(tx, provider.account, requests=requests, seconds=seconds)
         try:
-            yield replace(darkroom, generation={"kie": provider}, new_tasks_go_to="kie")
+            yield replace(
+                darkroom,
+                generation={"kie": provider},
+                new_tasks_go_to="kie",
+                base_url=f"http://127.0.0.1:{port}",
+            )
         finally:
             await provider.close()
 
 
-async def _main(dsn: str, folder: str, base_url: str, callback_url: str = NOBODY) -> None:
+async def _main(dsn: str, folder: str, base_url: str, *more: str) -> None:
     configure_logging("json", level=logging.ERROR)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    callback_url, *limit = more or (NOBODY,)
+    window = (int(limit[0]), float(limit[1])) if limit else None
     async with (
-        open_worker(dsn, Path(folder), base_url, callback_url) as darkroom,
+        open_worker(dsn, Path(folder), base_url, callback_url or NOBODY, window=window) as darkroom,
         Worker(darkroom).running(),
     ):
         sys.stdout.write("working\n")
@@ -71,4 +100,4 @@ async def _main(dsn: str, folder: str, base_url: str, callback_url: str = NOBODY
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_main(*sys.argv[1:5]))
+    uvloop.run(_main(*sys.argv[1:]))

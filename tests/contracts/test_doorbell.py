@@ -145,6 +145,18 @@ async def test_who_waits_goes_on_by_itself(any_bell: Doorbell) -> None:
         await any_bell.wait(0.01)
 
 
+async def test_who_waits_is_woken_when_the_time_has_come(any_bell: Doorbell) -> None:
+    """The first of several stands, a later one does not put it off, and a sooner one takes its place."""
+    await any_bell.wake(after_seconds=60)
+    await any_bell.wake(after_seconds=0.01)
+    await any_bell.wake(after_seconds=60)
+    async with asyncio.timeout(5):
+        await any_bell.wait(60)
+    await any_bell.wake(after_seconds=0.01)
+    async with asyncio.timeout(5):
+        await any_bell.wait(60)
+
+
 async def test_a_ring_is_delivered_and_says_nothing_but_its_job(
     bell: QStashDoorbell, queue: QStashTwin, house: House
 ) -> None:

@@ -619,7 +619,7 @@ async def test_a_server_that_stops_ends_its_streams_at_once(
 
 async def test_a_ring_that_finds_no_database_is_lost_quietly(shop: Shop) -> None:
     await shop.database.close()
-    await tell_watchers(shop.darkroom, 1)
+    await tell_watchers(shop.darkroom, [1])
     shop.audit_at_end = False
 
 

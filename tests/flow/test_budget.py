@@ -9,9 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.core import budget
 from darkroom.core.audit import run_audit
-from darkroom.core.budget import set_window, take_budget, view_budgets
+from darkroom.core.budget import pause_provider, set_window, take_budget, view_budgets
 from darkroom.db import database as database_module
 from darkroom.db.database import Database, RowBusyError
 from darkroom.flow.add_selfie import add_selfie
@@ -68,6 +69,44 @@ async def _granted_to_two(shop: Shop) -> list[int]:
             return 0
 
     return sorted(await asyncio.gather(rival(), rival()))
+
+
+class _NotingDoorbell(LocalDoorbell):
+    """Notes when it is to wake somebody later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[float] = []
+
+    async def wake(self, *, after_seconds: float = 0) -> None:
+        if after_seconds > 0:
+            self.later.append(after_seconds)
+
+
+async def test_a_full_window_is_looked_at_again_when_its_oldest_creation_leaves_it(
+    shop: Shop,
+) -> None:
+    """Looking every second, half a second of each window was lost: a twentieth of what was paid for."""
+    bell = _NotingDoorbell()
+    shop.darkroom = replace(shop.darkroom, doorbell=bell)
+    await _limit(shop, 3)
+    for _ in range(2):
+        await shop.sold()
+    assert await submit_due_tasks(shop.darkroom) == 3
+    assert bell.later == [], "the window was not full when this one looked"
+    await shop.advance(4)
+    assert await submit_due_tasks(shop.darkroom) == 0
+    assert 5 < bell.later[-1] <= 6.02
+    await shop.advance(bell.later[-1])
+    assert await submit_due_tasks(shop.darkroom) == 3
+    # Paused, there is no place to wait for: the pause has its own end.
+    async with shop.database.transaction() as tx:
+        await pause_provider(tx, "scripted", seconds=60, reason="402")
+    heard = len(bell.later)
+    assert await submit_due_tasks(shop.darkroom) == 0
+    assert len(bell.later) == heard
+    await shop.advance(60)
+    await shop.drain(stride_seconds=10)
 
 
 async def test_while_one_counts_the_window_nobody_else_does(shop: Shop) -> None:

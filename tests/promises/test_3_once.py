@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from darkroom.core import inbox, queue_messages
-from darkroom.core.tasks import claim_pending, move_to_storing
+from darkroom.core.answers import ReadyThere, write_ready
+from darkroom.core.tasks import claim_pending
 from darkroom.db.database import DatabaseRefusedError
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.ask_payments import ask_silent_payments
@@ -166,7 +167,7 @@ async def test_twin_without_the_fence_a_stale_poller_stores_twice(shop: Shop) ->
     async with shop.database.connection() as tx:
         fresh = (await claim_pending(tx, limit=1, lease_seconds=10))[0]
         assert fresh.id == stale.id
-        assert await move_to_storing(tx, stale, result_url="stale") is False
+        assert await write_ready(tx, [ReadyThere(stale, "stale", None, None)]) == set()
         unfenced = await tx.execute(
             "UPDATE kie_tasks SET status = 'storing' WHERE id = %s AND status = 'pending'",
             [stale.id],
@@ -292,7 +293,7 @@ async def test_every_doorbell_fifty_times_changes_nothing(shop: Shop) -> None:
             receive_queue_message(shop.darkroom, message_id=f"m{number}", job_id=job_id),
             shop.notify(payment_id, event=f"e{number}"),
             shop.darkroom.doorbell.ring(job_id),
-            tell_watchers(shop.darkroom, job_id),
+            tell_watchers(shop.darkroom, [job_id]),
             *(call_back(task_id) for task_id in shop.provider.created),
             *(step.run(shop.darkroom) for step in (*WORK_STEPS, *HOUSE_STEPS)),
         )

@@ -8,10 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from darkroom.core.attempts import begin_calls, record_created
+from darkroom.core.answers import CreatedThere, write_created
+from darkroom.core.attempts import begin_calls
 from darkroom.core.audit import run_audit
 from darkroom.core.leases import renew_leases
-from darkroom.core.tasks import TaskClaim, claim_queued, move_to_pending
+from darkroom.core.tasks import TaskClaim, claim_queued
 from darkroom.db.database import Database
 from darkroom.edges.worker import Worker
 from darkroom.flow import tell_watchers
@@ -51,7 +52,7 @@ class _DeafDoorbell:
     async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
         del job_id, after_seconds
 
-    async def wake(self) -> None:
+    async def wake(self, *, after_seconds: float = 0) -> None:
         """Nobody wakes."""
 
     async def wait(self, timeout_seconds: float) -> None:
@@ -63,7 +64,7 @@ async def test_a_worker_that_hears_no_bell_finishes_every_order(
 ) -> None:
     """The worker itself, in real time: no notice, callback, queue or cron, no NOTIFY and no LISTEN either."""
 
-    async def unheard(_tx: object, _job_id: int) -> None:
+    async def unheard(_tx: object, _job_ids: object) -> None:
         return None
 
     monkeypatch.setattr(tell_watchers, "ring_watchers", unheard)
@@ -288,11 +289,8 @@ async def test_a_late_answer_is_written_by_a_worker_that_lost_its_lease(shop: Sh
     assert (await shop.statuses())[0] == "unknown"
     made = shop.provider.make(_request_of(tasks[0]))
     async with shop.database.transaction() as tx:
-        await record_created(tx, tasks[0].attempt_id, made.provider_task_id)
-        moved = await move_to_pending(
-            tx, tasks[0], kie_task_id=made.provider_task_id, ask_in_seconds=0
-        )
-    assert moved is False
+        moved = await write_created(tx, [CreatedThere(tasks[0], made.provider_task_id, 0)])
+    assert moved == set()
     await shop.drain()
     # The answer was kept as a fact: no second task was bought for this photo.
     assert len(shop.provider.created) == 7

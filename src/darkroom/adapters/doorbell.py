@@ -8,6 +8,7 @@ class LocalDoorbell:
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
 
     async def ring(
         self,
@@ -19,8 +20,20 @@ class LocalDoorbell:
         if after_seconds <= 0:
             await self.wake()
 
-    async def wake(self) -> None:
-        """Wake whoever waits. Never raises."""
+    async def wake(self, *, after_seconds: float = 0) -> None:
+        """Wake whoever waits. Never raises. Of several for later the first stands: who wakes looks again."""
+        if after_seconds <= 0:
+            self._wake()
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + after_seconds
+        if self._later is not None and self._later.when() > loop.time():
+            if self._later.when() <= at:
+                return
+            self._later.cancel()
+        self._later = loop.call_at(at, self._wake)
+
+    def _wake(self) -> None:
         rung, self._rung = self._rung, asyncio.Event()
         rung.set()
 

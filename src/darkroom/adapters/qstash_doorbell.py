@@ -122,9 +122,9 @@ class QStashDoorbell:
         else:
             await self._publish(job_id, now, delay_seconds)
 
-    async def wake(self) -> None:
-        """Wake who waits in this process."""
-        await self._local.wake()
+    async def wake(self, *, after_seconds: float = 0) -> None:
+        """Wake who waits in this process, now or in a while."""
+        await self._local.wake(after_seconds=after_seconds)
 
     async def wait(self, timeout_seconds: float) -> None:
         """Return at the next ring, or after the timeout."""

@@ -46,32 +46,12 @@ async def hold_attempt(tx: Connection, attempt_id: int) -> str | None:
         return await cursor.fetchone()
 
 
-async def record_created(tx: Connection, attempt_id: int, provider_task_id: str) -> None:
-    """The provider has this attempt as `provider_task_id`. The first answer stands."""
-    await tx.execute(
-        "UPDATE task_attempts SET provider_task_id = %s, answered_at = darkroom_now() "
-        "WHERE id = %s AND provider_task_id IS NULL AND refusal_code IS NULL",
-        [provider_task_id, attempt_id],
-    )
-
-
 async def record_refused(tx: Connection, attempt_id: int, code: str, text: str) -> None:
     """The provider said a definite no: nothing was created."""
     await tx.execute(
         "UPDATE task_attempts SET refusal_code = %s, error_text = %s, answered_at = darkroom_now() "
         "WHERE id = %s AND provider_task_id IS NULL AND refusal_code IS NULL",
         [code, text, attempt_id],
-    )
-
-
-async def record_succeeded(
-    tx: Connection, attempt_id: int, result_url: str, credits_used: float | None
-) -> None:
-    """The provider has a picture for this attempt."""
-    await tx.execute(
-        "UPDATE task_attempts SET end_state = 'succeeded', result_url = %s, credits = %s, "
-        "ended_at = darkroom_now() WHERE id = %s AND end_state IS NULL",
-        [result_url, credits_used, attempt_id],
     )
 
 

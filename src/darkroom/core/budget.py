@@ -141,6 +141,31 @@ async def take_budget(
         return wanted if budget is None else budget.granted
 
 
+async def next_place_seconds(tx: Connection, account: str) -> float | None:
+    """In how many seconds a full window has a place again; None: it is not full, or something else is shut.
+
+    A place comes free when the oldest creation that fills the window leaves it.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT extract(epoch FROM oldest.created_at + make_interval(secs => b.window_seconds)
+                                      - darkroom_now())::FLOAT8
+            FROM provider_budgets b CROSS JOIN LATERAL (
+                SELECT a.created_at FROM task_attempts a
+                WHERE split_part(a.provider, ':', 1) = b.provider
+                  AND a.created_at > (SELECT darkroom_now()) - make_interval(secs => b.window_seconds)
+                ORDER BY a.created_at DESC OFFSET greatest(b.window_requests - 1, 0) LIMIT 1
+            ) oldest
+            WHERE b.provider = %s AND b.window_requests IS NOT NULL
+              AND b.paused_until <= darkroom_now()
+            """,
+            [account],
+        )
+        found: float | None = await cursor.fetchone()
+        return None if found is None else max(found, 0.0)
+
+
 async def pause_provider(
     tx: Connection, account: str, *, seconds: float, reason: str, model: str | None = None
 ) -> None:

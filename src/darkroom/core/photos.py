@@ -1,12 +1,14 @@
 """Stored photos: the row, its task and its job move together or not at all."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
-from darkroom.core.tasks import TaskClaim, lock_job
+from darkroom.core.tasks import TaskClaim
 from darkroom.db.database import Connection
 
 
@@ -33,63 +35,71 @@ class StoredPicture:
     thumbnail: StoredThumbnail | None = None
 
 
-async def store_photo(
-    tx: Connection, task: TaskClaim, picture: StoredPicture, *, to_chat: bool
-) -> int | None:
-    """Storing -> completed, with the photo's row, the job's count and the chat's row, in one transaction.
+STORE_PHOTOS: Final = """
+WITH stored AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(stored)s::JSONB) AS stored (
+        task_id BIGINT, claim BIGINT, object_key TEXT, sha256 TEXT, size_bytes BIGINT,
+        content_type TEXT, width INTEGER, height INTEGER, thumbnail_key TEXT, thumbnail_sha256 TEXT,
+        thumbnail_bytes BIGINT, thumbnail_type TEXT)
+), completed AS (
+    UPDATE kie_tasks t
+    SET status = 'completed', attempts = 0, last_error = NULL, lease_until = NULL,
+        status_since = darkroom_now(), updated_at = darkroom_now()
+    FROM stored s
+    WHERE t.id = s.task_id AND t.claim = s.claim AND t.status = 'storing'
+    RETURNING t.id, t.job_id, t.avatar_id, t.style_id, t.prompt, t.attempt_id
+), photo AS (
+    INSERT INTO generated_photos
+        (job_id, task_id, attempt_id, avatar_id, style_id, prompt,
+         object_key, sha256, size_bytes, content_type, width, height,
+         thumbnail_key, thumbnail_sha256, thumbnail_bytes, thumbnail_type)
+    SELECT c.job_id, c.id, c.attempt_id, c.avatar_id, c.style_id, c.prompt,
+           s.object_key, s.sha256, s.size_bytes, s.content_type, s.width, s.height,
+           s.thumbnail_key, s.thumbnail_sha256, s.thumbnail_bytes, s.thumbnail_type
+    FROM completed c JOIN stored s ON s.task_id = c.id
+    RETURNING id, job_id, task_id
+), counted AS (
+    UPDATE generation_jobs j
+    SET completed_photos = j.completed_photos + made.photos, updated_at = darkroom_now(),
+        due_at = CASE WHEN EXISTS (
+            SELECT FROM kie_tasks t
+            WHERE t.job_id = j.id AND t.status IN ('queued', 'submitting', 'unknown', 'pending', 'storing')
+              AND t.id NOT IN (SELECT id FROM completed))
+            THEN j.due_at ELSE darkroom_now() END
+    FROM (SELECT job_id, count(*) AS photos FROM photo GROUP BY job_id) made
+    WHERE j.id = made.job_id
+    RETURNING j.id, j.user_id
+), chat AS (
+    INSERT INTO telegram_message_queue (user_id, chat_id, job_id, photo_id)
+    SELECT u.id, u.telegram_user_id, photo.job_id, photo.id
+    FROM photo JOIN counted ON counted.id = photo.job_id JOIN users u ON u.id = counted.user_id
+    WHERE %(to_chat)s AND u.telegram_user_id IS NOT NULL
+)
+SELECT task_id, id FROM photo
+"""
 
-    Returns the photo's id; None when the task is not ours any more (nothing was changed). The job
-    becomes due when no task is open. A crash before the commit leaves the task `storing`; the bytes are
-    found again by their hash.
+
+async def store_photos(
+    tx: Connection, stored: Sequence[tuple[TaskClaim, StoredPicture]], *, to_chat: bool
+) -> dict[int, int]:
+    """Storing -> completed, with photos' rows, jobs' counts and the chat's rows, in one transaction.
+
+    Returns the photos' ids by task; a task that is not ours any more is missing there, and nothing of it was
+    changed. A job becomes due when none of its tasks is open. A crash before the commit leaves the tasks
+    `storing`; the bytes are found again by their hash.
     """
-    await lock_job(tx, task.job_id)
-    async with tx.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            """
-            WITH completed AS (
-                UPDATE kie_tasks
-                SET status = 'completed', attempts = 0, last_error = NULL, lease_until = NULL,
-                    status_since = darkroom_now(), updated_at = darkroom_now()
-                WHERE id = %(task_id)s AND claim = %(claim)s AND status = 'storing'
-                RETURNING id, job_id, avatar_id, style_id, prompt, attempt_id
-            ), photo AS (
-                INSERT INTO generated_photos
-                    (job_id, task_id, attempt_id, avatar_id, style_id, prompt,
-                     object_key, sha256, size_bytes, content_type, width, height,
-                     thumbnail_key, thumbnail_sha256, thumbnail_bytes, thumbnail_type)
-                SELECT job_id, id, attempt_id, avatar_id, style_id, prompt,
-                       %(object_key)s, %(sha256)s, %(size_bytes)s, %(content_type)s,
-                       %(width)s, %(height)s,
-                       %(thumbnail_key)s, %(thumbnail_sha256)s, %(thumbnail_bytes)s,
-                       %(thumbnail_type)s
-                FROM completed
-                RETURNING id, job_id
-            ), counted AS (
-                UPDATE generation_jobs j
-                SET completed_photos = j.completed_photos + 1, updated_at = darkroom_now(),
-                    due_at = CASE WHEN EXISTS (
-                        SELECT FROM kie_tasks t
-                        WHERE t.job_id = j.id AND t.id <> %(task_id)s
-                          AND t.status IN ('queued', 'submitting', 'unknown', 'pending', 'storing'))
-                        THEN j.due_at ELSE darkroom_now() END
-                FROM photo WHERE j.id = photo.job_id
-                RETURNING j.user_id
-            ), chat AS (
-                INSERT INTO telegram_message_queue (user_id, chat_id, job_id, photo_id)
-                SELECT u.id, u.telegram_user_id, photo.job_id, photo.id
-                FROM photo, counted JOIN users u ON u.id = counted.user_id
-                WHERE %(to_chat)s AND u.telegram_user_id IS NOT NULL
-            )
-            SELECT id FROM photo
-            """,
-            {
-                "task_id": task.id,
-                "claim": task.claim,
-                "to_chat": to_chat,
-                **_columns_of(picture),
-            },
-        )
-        return await cursor.fetchone()
+    # The lock order: jobs before tasks, each by id; the job's lock also makes its counts exact.
+    await tx.execute(
+        "SELECT FROM generation_jobs WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
+        [sorted({task.job_id for task, _ in stored})],
+    )
+    rows = [
+        {"task_id": task.id, "claim": task.claim, **_columns_of(picture)}
+        for task, picture in stored
+    ]
+    async with tx.cursor() as cursor:
+        await cursor.execute(STORE_PHOTOS, {"stored": json.dumps(rows), "to_chat": to_chat})
+        return {int(task_id): int(photo_id) for task_id, photo_id in await cursor.fetchall()}
 
 
 def _columns_of(picture: StoredPicture) -> dict[str, str | int | None]:
@@ -199,7 +209,7 @@ async def list_photos(
 async def list_photos_of_jobs(tx: Connection, job_ids: list[int]) -> list[PhotoView]:
     """The photos of these jobs, in the order in which they were stored.
 
-    A photo's row is written behind its job's lock (`store_photo`), so within a job ids become visible in
+    A photo's row is written behind its job's lock (`store_photos`), so within a job ids become visible in
     their order: whoever has seen one id has seen all below it. A job has at most 100 photos.
     """
     async with tx.cursor(row_factory=class_row(PhotoView)) as cursor:

@@ -152,8 +152,8 @@ def seconds_left(waiting: Sequence[OpenTask], durations: Durations) -> int | Non
     return math.ceil(longest)
 
 
-async def ring_watchers(tx: Connection, job_id: int) -> None:
-    """Wake whoever watches this job, in any process. A statement of its own, after the commit it tells of.
+async def ring_watchers(tx: Connection, job_ids: Sequence[int]) -> None:
+    """Wake whoever watches these jobs, in any process. A statement of its own, after the commit it tells of.
 
     A NOTIFY inside the transaction of a photo would make its commit wait for one lock of the whole server,
     with the job's row locked and the disk not yet written: every photo of every shop in single file.
@@ -161,6 +161,7 @@ async def ring_watchers(tx: Connection, job_id: int) -> None:
     themselves every few seconds.
     """
     await tx.execute(
-        "SELECT set_config('synchronous_commit', 'off', TRUE), pg_notify(%s, %s)",
-        [CHANNEL, str(job_id)],
+        "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', TRUE)) "
+        "SELECT pg_notify(%s, job_id::TEXT) FROM quick, unnest(%s::BIGINT[]) AS job_id",
+        [CHANNEL, list(job_ids)],
     )

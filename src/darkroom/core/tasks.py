@@ -191,24 +191,6 @@ async def claim_storing(
     return await _claim(tx, CLAIM_STORING, bounds)
 
 
-async def move_to_pending(
-    tx: Connection, task: TaskClaim, *, kie_task_id: str, ask_in_seconds: float
-) -> bool:
-    """Submitting -> pending: the provider has it; ask about it in a while."""
-    moved = await tx.execute(
-        """
-        UPDATE kie_tasks
-        SET status = 'pending', kie_task_id = %(kie_task_id)s, attempts = 0, last_error = NULL,
-            lease_until = NULL, not_before = '-infinity',
-            due_at = darkroom_now() + make_interval(secs => %(pause)s),
-            status_since = darkroom_now(), updated_at = darkroom_now()
-        WHERE id = %(id)s AND status = 'submitting' AND claim = %(claim)s
-        """,
-        {"id": task.id, "claim": task.claim, "kie_task_id": kie_task_id, "pause": ask_in_seconds},
-    )
-    return moved.rowcount == 1
-
-
 async def move_to_unknown(
     tx: Connection, task: TaskClaim, *, error: str, grace_seconds: float
 ) -> bool:
@@ -223,24 +205,6 @@ async def move_to_unknown(
         WHERE id = %(id)s AND status = 'submitting' AND claim = %(claim)s
         """,
         {"id": task.id, "claim": task.claim, "error": error, "grace": grace_seconds},
-    )
-    return moved.rowcount == 1
-
-
-async def move_to_storing(
-    tx: Connection, task: TaskClaim, *, result_url: str, dies_at: datetime | None = None
-) -> bool:
-    """Pending -> storing: a picture is there, until `dies_at` if that is known. Due at once."""
-    moved = await tx.execute(
-        """
-        UPDATE kie_tasks
-        SET status = 'storing', result_url = %(result_url)s, result_dies_at = %(dies_at)s,
-            attempts = 0, last_error = NULL,
-            lease_until = NULL, not_before = '-infinity', due_at = darkroom_now(),
-            status_since = darkroom_now(), updated_at = darkroom_now()
-        WHERE id = %(id)s AND status = 'pending' AND claim = %(claim)s
-        """,
-        {"id": task.id, "claim": task.claim, "result_url": result_url, "dies_at": dies_at},
     )
     return moved.rowcount == 1
 

@@ -6,6 +6,7 @@ A small picture for the gallery is made on the way; a photo never waits long for
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 from darkroom.core.people import references_of_jobs
@@ -13,7 +14,7 @@ from darkroom.core.photos import (
     StoredPicture,
     StoredThumbnail,
     keep_late_photo,
-    store_photo,
+    store_photos,
 )
 from darkroom.core.tasks import TaskClaim, claim_storing, release
 from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError
@@ -21,6 +22,7 @@ from darkroom.flow.darkroom import Darkroom, request_of
 from darkroom.flow.poll_tasks import try_again_or_fail
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.tell_watchers import tell_watchers
+from darkroom.flow.write_together import WriteTogether
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -41,6 +43,8 @@ THUMBNAIL_SECONDS: Final = 5
 LAST_TRIES: Final = 5
 """A pause takes at most this part of what a link has left, so from the last five minutes on, where it begins to
 matter, more than ten tries fit before its death."""
+
+Stored = tuple[TaskClaim, StoredPicture]
 
 MOVES_MADE: Final = (
     "task: storing -> completed",
@@ -70,14 +74,36 @@ async def collect_due_photos(darkroom: Darkroom) -> int:
     async with darkroom.database.connection() as tx:
         references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
 
-    async def collect(task: TaskClaim) -> None:
-        await _collect(darkroom, task, request_of(task, references[task.job_id]))
+    async def write(stored: Sequence[Stored]) -> Sequence[None]:
+        return await _write_stored(darkroom, stored)
 
-    await work_on_each("collect", darkroom.leases, "task", tasks, collect)
+    async with WriteTogether(write) as together:
+
+        async def collect(task: TaskClaim) -> None:
+            await _collect(darkroom, task, request_of(task, references[task.job_id]), together)
+
+        await work_on_each("collect", darkroom.leases, "task", tasks, collect)
     return len(tasks)
 
 
-async def _collect(darkroom: Darkroom, task: TaskClaim, request: GenerationRequest) -> None:
+async def _write_stored(darkroom: Darkroom, stored: Sequence[Stored]) -> Sequence[None]:
+    async with darkroom.database.transaction() as tx:
+        photo_ids = await store_photos(tx, stored, to_chat=darkroom.chat_enabled)
+        for task, picture in stored:
+            if task.id not in photo_ids and await keep_late_photo(tx, task, picture):
+                log.warning("photo came after its task had failed", task_id=task.id)
+        await checkpoint("collect.before_commit")
+    await checkpoint("collect.after_commit")
+    await tell_watchers(darkroom, [task.job_id for task, _ in stored])
+    return [None] * len(stored)
+
+
+async def _collect(
+    darkroom: Darkroom,
+    task: TaskClaim,
+    request: GenerationRequest,
+    together: WriteTogether[Stored, None],
+) -> None:
     try:
         picture = await _fetch_and_store(darkroom, task, request)
     except LinkDeadError:
@@ -103,18 +129,11 @@ async def _collect(darkroom: Darkroom, task: TaskClaim, request: GenerationReque
         return
     await checkpoint("collect.stored")
     try:
-        async with darkroom.database.transaction() as tx:
-            photo_id = await store_photo(tx, task, picture, to_chat=darkroom.chat_enabled)
-            if photo_id is None and await keep_late_photo(tx, task, picture):
-                log.warning("photo came after its task had failed", task_id=task.id)
-            await checkpoint("collect.before_commit")
+        await together((task, picture))
     except DatabaseRefusedError as error:
         # The photo is safe in storage. This raises `attempts` and the alarm; it buys nothing (DESIGN 2).
         log.exception("photo row refused", task_id=task.id)
         await _try_later(darkroom, task, error=str(error))
-        return
-    await checkpoint("collect.after_commit")
-    await tell_watchers(darkroom, task.job_id)
 
 
 async def _fetch_and_store(

@@ -64,7 +64,7 @@ async def finish_due_jobs(darkroom: Darkroom) -> int:
             await checkpoint("finish.before_commit")
         await checkpoint("finish.after_commit")
         if settlement is not None:
-            await tell_watchers(darkroom, job.id)
+            await tell_watchers(darkroom, [job.id])
             log.info(
                 "job settled",
                 job_id=settlement.job_id,

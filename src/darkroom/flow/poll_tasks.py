@@ -3,21 +3,23 @@
 A callback only pulls the question forward; with none at all the growing pauses finish every order.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from darkroom.core.attempts import record_failed, record_lost, record_succeeded
+from darkroom.core.answers import ReadyThere, write_ready
+from darkroom.core.attempts import record_failed, record_lost
 from darkroom.core.people import references_of_jobs
 from darkroom.core.tasks import (
     TaskClaim,
     claim_pending,
     fail_task,
     move_to_queued,
-    move_to_storing,
     release,
 )
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom, attempts_allowed, fallback_of, request_of
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.write_together import WriteTogether
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -51,14 +53,32 @@ async def poll_due_tasks(darkroom: Darkroom) -> int:
     async with darkroom.database.connection() as tx:
         references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
 
-    async def poll(task: TaskClaim) -> None:
-        await _poll(darkroom, task, request_of(task, references[task.job_id]))
+    async def write(answers: Sequence[ReadyThere]) -> Sequence[bool]:
+        return await _write_ready(darkroom, answers)
 
-    await work_on_each("poll", darkroom.leases, "task", tasks, poll)
+    async with WriteTogether(write) as together:
+
+        async def poll(task: TaskClaim) -> None:
+            await _poll(darkroom, task, request_of(task, references[task.job_id]), together)
+
+        await work_on_each("poll", darkroom.leases, "task", tasks, poll)
     return len(tasks)
 
 
-async def _poll(darkroom: Darkroom, task: TaskClaim, request: GenerationRequest) -> None:
+async def _write_ready(darkroom: Darkroom, answers: Sequence[ReadyThere]) -> Sequence[bool]:
+    async with darkroom.database.transaction() as tx:
+        moved = await write_ready(tx, answers)
+        await checkpoint("poll.before_commit")
+    await checkpoint("poll.after_commit")
+    return [one.task.id in moved for one in answers]
+
+
+async def _poll(
+    darkroom: Darkroom,
+    task: TaskClaim,
+    request: GenerationRequest,
+    together: WriteTogether[ReadyThere, bool],
+) -> None:
     provider = darkroom.generation.get(task.provider)
     if provider is None or task.kie_task_id is None:
         log.error("provider not configured", provider=task.provider, task_id=task.id)
@@ -78,19 +98,19 @@ async def _poll(darkroom: Darkroom, task: TaskClaim, request: GenerationRequest)
         await _ask_later(darkroom, task, error=type(error).__name__)
         return
     await checkpoint("poll.after_call")
+    if isinstance(answer, Ready):
+        await together(ReadyThere(task, answer.result_url, answer.credits, answer.dies_at))
+        return
     async with darkroom.database.transaction() as tx:
         await _write_answer(darkroom, tx, task, answer)
-        await checkpoint("poll.before_commit")
-    await checkpoint("poll.after_commit")
+        await checkpoint("poll.other.before_commit")
+    await checkpoint("poll.other.after_commit")
 
 
 async def _write_answer(
-    darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Working | Ready | FailedThere
+    darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Working | FailedThere
 ) -> None:
     match answer:
-        case Ready(result_url, credits_used, dies_at):
-            await record_succeeded(tx, task.attempt_id, result_url, credits_used)
-            await move_to_storing(tx, task, result_url=result_url, dies_at=dies_at)
         case FailedThere(code, text, again, credits_used):
             await record_failed(
                 tx, task.attempt_id, code=code, text=text, credits_used=credits_used

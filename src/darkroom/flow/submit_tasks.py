@@ -4,23 +4,31 @@ The attempt row is committed before the call, its answer is written by attempt i
 move is fenced. An answer that did not come is the status `unknown`, never a second call.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from darkroom.core.attempts import begin_calls, record_created, record_refused
-from darkroom.core.budget import note_answer, note_silence, pause_provider, take_budget
+from darkroom.core.answers import CreatedThere, write_created
+from darkroom.core.attempts import begin_calls, record_refused
+from darkroom.core.budget import (
+    next_place_seconds,
+    note_answer,
+    note_silence,
+    pause_provider,
+    take_budget,
+)
 from darkroom.core.jobs import mark_processing
 from darkroom.core.people import references_of_jobs
 from darkroom.core.tasks import (
     TaskClaim,
     claim_queued,
     fail_task,
-    move_to_pending,
     move_to_queued,
     move_to_unknown,
 )
 from darkroom.db.database import Connection, DatabaseRefusedError, RowBusyError
 from darkroom.flow.darkroom import Darkroom, request_of
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.write_together import WriteTogether
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -35,6 +43,9 @@ from darkroom.ports.generation import (
 )
 
 log = get_logger("flow")
+
+PLACE_SECONDS: Final = 0.01
+"""After a place came free: our clock and the database's differ by less, and a look too early is made again."""
 
 MOVES_MADE: Final = (
     "job: pending -> processing",
@@ -68,10 +79,15 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     await checkpoint("submit.begun")
     ours = [task for task in tasks if task.attempt_id in callable_now]
 
-    async def submit(task: TaskClaim) -> None:
-        await _submit(darkroom, task, request_of(task, references[task.job_id]))
+    async def write(answers: Sequence[CreatedThere]) -> Sequence[bool]:
+        return await _write_created(darkroom, answers)
 
-    await work_on_each("submit", darkroom.leases, "task", ours, submit)
+    async with WriteTogether(write) as together:
+
+        async def submit(task: TaskClaim) -> None:
+            await _submit(darkroom, task, request_of(task, references[task.job_id]), together)
+
+        await work_on_each("submit", darkroom.leases, "task", ours, submit)
     return len(tasks)
 
 
@@ -87,36 +103,81 @@ async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskCl
             model=one.model,
             price_credits=one.price_credits,
         )
-        if granted == 0:
-            return []
-        return await claim_queued(
-            tx,
-            provider=provider,
-            limit=granted,
-            lease_seconds=limits.lease_seconds,
-            model=one.model,
-            price_credits=one.price_credits,
-        )
+        if granted > 0:
+            return await claim_queued(
+                tx,
+                provider=provider,
+                limit=granted,
+                lease_seconds=limits.lease_seconds,
+                model=one.model,
+                price_credits=one.price_credits,
+            )
+        place_in_seconds = await next_place_seconds(tx, one.account)
+    if place_in_seconds is not None:
+        # Looking every second, each place of the window would stand empty for half a second: a twentieth of
+        # what the provider lets us have.
+        await darkroom.doorbell.wake(after_seconds=place_in_seconds + PLACE_SECONDS)
+    return []
 
 
-async def _submit(darkroom: Darkroom, task: TaskClaim, request: GenerationRequest) -> None:
+async def _submit(
+    darkroom: Darkroom,
+    task: TaskClaim,
+    request: GenerationRequest,
+    together: WriteTogether[CreatedThere, bool],
+) -> None:
     provider = darkroom.generation[task.provider]
     await checkpoint("submit.before_call")
     answer = await _call(provider, request)
     await checkpoint("submit.after_call")
+    if isinstance(answer, Created):
+        moved = await together(
+            CreatedThere(task, answer.provider_task_id, provider.first_ask_seconds)
+        )
+        if not moved:
+            _warn_of_lost_lease(task)
+        return
+    await _write_other(darkroom, task, answer)
+    await _note_for_all(darkroom, task.provider, answer)
+
+
+async def _write_created(darkroom: Darkroom, answers: Sequence[CreatedThere]) -> Sequence[bool]:
+    """Facts that only this process knows: losing one may cost another task there, so they are tried again.
+
+    Alone: whatever else hears of them comes after. Facts are written once by attempt, moves are guarded.
+    """
+
+    async def write(tx: Connection) -> set[int]:
+        moved = await write_created(tx, answers)
+        await checkpoint("submit.before_commit")
+        return moved
+
+    moved = await darkroom.database.settle(
+        write, read_back=_written_twice_is_harmless, patient=True
+    )
+    await checkpoint("submit.after_commit")
+    for provider in sorted({one.task.provider for one in answers}):
+        await _note_for_all(darkroom, provider, Created(answers[0].provider_task_id))
+    return [one.task.id in moved for one in answers]
+
+
+async def _write_other(darkroom: Darkroom, task: TaskClaim, answer: Refused | NoAnswer) -> None:
+    """A refusal, or that no answer came: as hard to get again as a creation."""
 
     async def write(tx: Connection) -> None:
         await _write_answer(darkroom, tx, task, answer)
-        await checkpoint("submit.before_commit")
+        await checkpoint("submit.other.before_commit")
 
-    async def written_twice_is_harmless(_tx: Connection) -> None:
-        return None
+    await darkroom.database.settle(write, read_back=_written_twice_is_harmless, patient=True)
+    await checkpoint("submit.other.after_commit")
 
-    # A fact that only this process knows: losing it may cost another task there, so it is tried again, and
-    # alone. Facts are written once by attempt, moves are guarded.
-    await darkroom.database.settle(write, read_back=written_twice_is_harmless, patient=True)
-    await checkpoint("submit.after_commit")
-    await _note_for_all(darkroom, task.provider, answer)
+
+async def _written_twice_is_harmless(_tx: Connection) -> None:
+    return None
+
+
+def _warn_of_lost_lease(task: TaskClaim) -> None:
+    log.warning("answer came after the lease was lost; kept as a fact", task_id=task.id)
 
 
 async def _note_for_all(
@@ -171,19 +232,10 @@ async def _call(
 
 
 async def _write_answer(
-    darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Created | Refused | NoAnswer
+    darkroom: Darkroom, tx: Connection, task: TaskClaim, answer: Refused | NoAnswer
 ) -> None:
     limits = darkroom.limits
     match answer:
-        case Created(provider_task_id):
-            await record_created(tx, task.attempt_id, provider_task_id)
-            provider = darkroom.generation[task.provider]
-            moved = await move_to_pending(
-                tx,
-                task,
-                kie_task_id=provider_task_id,
-                ask_in_seconds=provider.first_ask_seconds,
-            )
         case Refused(code, text, Again.NEVER):
             await record_refused(tx, task.attempt_id, code, text)
             moved = await fail_task(
@@ -213,4 +265,4 @@ async def _write_answer(
             grace = 0 if provider.create_is_idempotent else limits.unknown_grace_seconds
             moved = await move_to_unknown(tx, task, error=text, grace_seconds=grace)
     if not moved:
-        log.warning("answer came after the lease was lost; kept as a fact", task_id=task.id)
+        _warn_of_lost_lease(task)

@@ -8,7 +8,7 @@ by folder.
 day, the object must be a day old by the store's own clock, and no row may point at it. A day is no proof by
 itself: a put that finds the same bytes leaves them as old as they are, so a worker may be about to write the
 row of an old object. Who that could be is told by the task. Completed: no worker, the row that it has is its
-only one, and `store_photo` needs `storing`. Failed: only a replay gets it there again, so an object of a task
+only one, and `store_photos` needs `storing`. Failed: only a replay gets it there again, so an object of a task
 that may still be replayed stays, and once its money goes back that cannot be undone. A task that is not
 terminal keeps everything. What is left is a picture that comes a day after its task failed, from a process
 that stood still as long, with the very bytes of an orphan: its row in `late_photos` is evidence, never a

@@ -14,8 +14,8 @@ class Doorbell(Protocol):
         """
         ...
 
-    async def wake(self) -> None:
-        """Wake who waits in this process, and tell nobody else. Never raises.
+    async def wake(self, *, after_seconds: float = 0) -> None:
+        """Wake who waits in this process, now or in a while, and tell nobody else. Never raises.
 
         For whoever is at work already, and for a ring that came in from outside: told on, it would come back
         for ever.

@@ -1,0 +1,177 @@
+"""What Darkroom adds to a customer's waiting: from the notice to the provider, from there to the page."""
+
+import asyncio
+import json
+import re
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psycopg
+
+from bench.photos import running, told_by
+from bench.places import open_database
+
+MAKES_SECONDS: Final = 0.3
+"""How long the provider makes a photo: longer than creating all seven takes."""
+ORDER_SECONDS: Final = 60
+STYLE: Final = "signature"
+TIER: Final = "starter"
+
+
+@dataclass(slots=True)
+class Waits:
+    """Seconds, one figure an order or a photo.
+
+    Attributes:
+        to_provider: from the notice's row to the first task that the provider created.
+        to_stored: from the picture being there to its row being written.
+        to_screen: from the picture being there to its event at whoever watches.
+    """
+
+    to_provider: list[float] = field(default_factory=list[float])
+    to_stored: list[float] = field(default_factory=list[float])
+    to_screen: list[float] = field(default_factory=list[float])
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    port: str
+    provider_port: str
+    dsn: str
+
+
+def measure_waits(server: str, *, orders: int, load: int = 0) -> Waits:
+    """`orders` sets one after the other, while `load` photos of others wait to be made in the background."""
+    with (
+        open_database(server, customers=orders + load // 7 + 2) as dsn,
+        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
+    ):
+        return asyncio.run(_measure(dsn, Path(folder), orders, load))
+
+
+@asynccontextmanager
+async def _standing(dsn: str, folder: Path, makes_seconds: float) -> AsyncGenerator[_Place]:
+    async with (
+        running("bench.provider", str(makes_seconds)) as provider_port,
+        running("bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}") as port,
+    ):
+        yield _Place(port, provider_port, dsn)
+
+
+async def _measure(dsn: str, folder: Path, orders: int, load: int) -> Waits:
+    with psycopg.connect(dsn) as one:
+        customers = one.execute("SELECT user_id, id FROM avatars ORDER BY id").fetchall()
+    arrived: dict[str, float] = {}
+    async with _standing(dsn, folder, MAKES_SECONDS) as place:
+        await _order(place, customers[orders][0], customers[orders][1], arrived)
+        arrived.clear()
+        busy = asyncio.create_task(_keep_busy(place, customers[orders + 1 :], load))
+        for user_id, avatar_id in customers[:orders]:
+            await _order(place, user_id, avatar_id, arrived)
+        busy.cancel()
+        await asyncio.gather(busy, return_exceptions=True)
+        told = told_by(place.provider_port)
+    return _waits(dsn, customers[:orders], told, arrived)
+
+
+async def _keep_busy(place: _Place, customers: list[tuple[int, int]], load: int) -> None:
+    """Others' sets, one after the other without a pause, at most `load` photos of them."""
+    for user_id, avatar_id in customers[: load // 7]:
+        await _order(place, user_id, avatar_id, {})
+
+
+async def _order(place: _Place, user_id: int, avatar_id: int, arrived: dict[str, float]) -> None:
+    """Order, pay, and watch until the end, as the page does."""
+    body = {"tierId": TIER, "avatarId": avatar_id, "styleId": STYLE}
+    payment = (await _post(place, "/api/payments", user_id, body))["data"]
+    checkout: str = payment["checkoutUrl"]
+    await _post(place, f"{urlsplit(checkout).path}/pay", user_id, {})
+    async with asyncio.timeout(ORDER_SECONDS):
+        job_id = None
+        while job_id is None:
+            shown = await _get(place, f"/api/payments/{payment['paymentId']}", user_id)
+            job_id = shown["data"]["jobId"]
+        await _watch(place, user_id, int(job_id), arrived)
+
+
+async def _watch(place: _Place, user_id: int, job_id: int, arrived: dict[str, float]) -> None:
+    """Read a set's events to their end; when each photo's came, by the photo's id."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(place.port))
+    writer.write(_head("GET", f"/api/jobs/{job_id}/events", user_id, b""))
+    kind = ""
+    while line := await reader.readline():
+        text = line.decode().strip()
+        if text.startswith("event: "):
+            kind = text.removeprefix("event: ")
+        elif text.startswith("data: "):
+            data: dict[str, Any] = json.loads(text.removeprefix("data: "))
+            if kind == "photo":
+                arrived[str(data["photo"]["photoId"])] = time.time()
+            if kind == "end":
+                break
+    writer.close()
+
+
+def _head(method: str, path: str, user_id: int, body: bytes) -> bytes:
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer token-{user_id}\r\n"
+        f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def _ask(place: _Place, request: bytes) -> dict[str, Any]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(place.port))
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if re.match(rb"HTTP/1.1 [23]", head) is None:
+        raise AssertionError(answer[:500])
+    if not body.startswith(b"{"):
+        return {}
+    told: dict[str, Any] = json.loads(body)
+    return told
+
+
+async def _post(place: _Place, path: str, user_id: int, body: dict[str, Any]) -> dict[str, Any]:
+    return await _ask(place, _head("POST", path, user_id, json.dumps(body).encode()))
+
+
+async def _get(place: _Place, path: str, user_id: int) -> dict[str, Any]:
+    return await _ask(place, _head("GET", path, user_id, b""))
+
+
+PHOTOS: Final = """
+SELECT p.id::TEXT, a.provider_task_id, extract(epoch FROM p.created_at)::FLOAT8,
+       extract(epoch FROM i.received_at)::FLOAT8, j.id
+FROM generated_photos p JOIN task_attempts a ON a.id = p.attempt_id
+JOIN generation_jobs j ON j.id = p.job_id JOIN payments pay ON pay.id = j.payment_id
+JOIN inbox i ON i.kind = 'payment' AND (i.payload ->> 'payment_id')::BIGINT = pay.id
+WHERE j.user_id = ANY(%s)
+"""
+
+
+def _waits(
+    dsn: str,
+    customers: list[tuple[int, int]],
+    told: dict[str, Any],
+    arrived: dict[str, float],
+) -> Waits:
+    with psycopg.connect(dsn) as one:
+        rows = one.execute(PHOTOS, [[user_id for user_id, _ in customers]]).fetchall()
+    waits = Waits()
+    first: dict[int, tuple[float, float]] = {}
+    for photo_id, task_id, stored_at, noticed_at, job_id in rows:
+        done_at, created_at = told["done_at"][task_id], told["created_at"][task_id]
+        waits.to_stored.append(stored_at - done_at)
+        if photo_id in arrived:
+            waits.to_screen.append(arrived[photo_id] - done_at)
+        first[job_id] = noticed_at, min(created_at, first.get(job_id, (0, created_at))[1])
+    waits.to_provider = [created_at - noticed_at for noticed_at, created_at in first.values()]
+    return waits
