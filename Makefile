@@ -24,6 +24,11 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/.installed-cluster: requirements-cluster.lock $(VENV)/.installed-dev
+	@echo "installing Patroni for the cluster ..."
+	@$(PIP) install --require-hashes -r requirements-cluster.lock
+	@touch $@
+
 .PHONY: help
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +48,7 @@ run: $(VENV)/.installed ## API and worker on http://127.0.0.1:8000, everything e
 .PHONY: test
 test: $(VENV)/.installed-dev ## all tests, on real PostgreSQL (DATABASE_URL uses another server)
 	@bash scripts/install-browser.sh
+	@bash scripts/install-cluster.sh pgbouncer
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 SEED ?= $(shell date +%j)
@@ -81,6 +87,7 @@ flow: $(VENV)/.installed-dev ## print docs/flow.md from core/lifecycle.py
 lock: $(VENV)/.installed-dev ## renew the lock files: versions and hashes, no addresses
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build --group dev -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build --group cluster -c requirements-dev.lock -o requirements-cluster.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment, the data folder and caches
@@ -113,3 +120,8 @@ MINUTES ?= 60
 .PHONY: bench-memory
 bench-memory: $(VENV)/.installed-dev ## the memory of one worker under steady load, as a slope per hour (MINUTES=60)
 	@$(BIN)/python -W ignore::Warning:platformdirs -m bench.memory --minutes $(MINUTES)
+
+.PHONY: bench-many
+bench-many: $(VENV)/.installed-cluster ## 1, 2, 4 workers; PgBouncer in front; three servers of which the primary dies (REPEATS=3 DEATHS=1 HOW=frozen)
+	@bash scripts/install-cluster.sh
+	@$(BIN)/python -W ignore::Warning:platformdirs -m bench.many --repeats $(or $(REPEATS),3) --deaths $(or $(DEATHS),1) --how $(or $(HOW),killed)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from bench.places import open_database
+from bench.places import Door, open_database, straight
 from darkroom.core.catalog import ELIGIBILITY
 from darkroom.core.jobs import CLAIM_PAYMENT, LOCK_USER, REFERENCES_MAX
 from darkroom.core.sessions import WHOSE_SESSION
@@ -48,10 +48,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
-def measure_ours(server: str, claims: int) -> Claims:
-    """`claims` sets started over HTTP."""
+def measure_ours(server: str, claims: int, *, servers: int = 1, door: Door = straight) -> Claims:
+    """`claims` sets started over HTTP, at `servers` processes of ours."""
     with open_database(server, customers=claims + WARM_UP) as dsn:
-        return asyncio.run(drive(dsn, claims))
+        return asyncio.run(drive(dsn, claims, servers=servers, door=door))
 
 
 WAITING: Final = (
@@ -60,17 +60,19 @@ WAITING: Final = (
 )
 
 
-async def drive(dsn: str, claims: int) -> Claims:
-    """Start every paid set that waits, `claims` of them and WARM_UP before those, through a server of ours."""
+async def drive(dsn: str, claims: int, *, servers: int = 1, door: Door = straight) -> Claims:
+    """Start every paid set that waits, `claims` of them and WARM_UP before those, through servers of ours."""
     with psycopg.connect(dsn) as one:
         rows = one.execute(WAITING).fetchall()
     if len(rows) != claims + WARM_UP:
         raise AssertionError(f"{len(rows)} sets wait")
-    async with serving(dsn) as port:
+    async with AsyncExitStack() as stack:
+        address = await stack.enter_async_context(door(dsn))
+        ports = [await stack.enter_async_context(serving(address)) for _ in range(servers)]
         waiting = [(int(user), int(avatar)) for user, avatar in rows]
-        await _send_all(port, waiting[:WARM_UP])
+        await _send_all(ports, waiting[:WARM_UP])
         began = time.perf_counter()
-        took = await _send_all(port, waiting[WARM_UP:])
+        took = await _send_all(ports, waiting[WARM_UP:])
         seconds = time.perf_counter() - began
     with psycopg.connect(dsn) as one:
         left = one.execute(WAITING).fetchall()
@@ -79,12 +81,12 @@ async def drive(dsn: str, claims: int) -> Claims:
     return Claims(claims / seconds, percentile(took, 0.5) * 1000, percentile(took, 0.99) * 1000)
 
 
-async def _send_all(port: int, waiting: list[tuple[int, int]]) -> list[float]:
+async def _send_all(ports: Sequence[int], waiting: list[tuple[int, int]]) -> list[float]:
     """Every claim once, from CLIENTS connections that are kept; the seconds each took."""
     took: list[float] = []
     queue = list(reversed(waiting))
 
-    async def client() -> None:
+    async def client(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while queue:
             user_id, avatar_id = queue.pop()
@@ -104,7 +106,7 @@ async def _send_all(port: int, waiting: list[tuple[int, int]]) -> list[float]:
                 raise AssertionError(f"{head!r} {answer!r}")
         writer.close()
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    await asyncio.gather(*(client(ports[number % len(ports)]) for number in range(CLIENTS)))
     return took
 
 

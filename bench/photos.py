@@ -15,8 +15,10 @@ from typing import Any, Final
 
 import psycopg
 
-from bench.places import open_database
+from bench.places import Door, open_database, straight
+from darkroom.core.audit import run_audit
 from darkroom.core.jobs import CLAIM_PAYMENT, REFERENCES_MAX
+from darkroom.db.database import Database
 
 PHOTOS_A_SET: Final = 7
 READY_SECONDS: Final = 30
@@ -99,33 +101,47 @@ def told_by(port: str) -> dict[str, Any]:
         return told
 
 
-def measure_ours(server: str, sets: int, *, workers: int = 1) -> Photos:
-    """`sets` started sets, made by `workers` processes of ours."""
+def measure_ours(server: str, sets: int, *, workers: int = 1, door: Door = straight) -> Photos:
+    """`sets` started sets, made by `workers` processes of ours. The audit is clean at the end.
+
+    The sets are started when every worker is up: a process that starts takes cores from those that work.
+    """
     with (
         open_database(server, customers=sets) as dsn,
         tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
     ):
-        start_sets(dsn)
-        return asyncio.run(_make(dsn, Path(folder), sets * PHOTOS_A_SET, workers))
+        return asyncio.run(_make(dsn, Path(folder), workers, door))
 
 
-async def _make(dsn: str, folder: Path, wanted: int, workers: int) -> Photos:
+async def _make(dsn: str, folder: Path, workers: int, door: Door) -> Photos:
     with psycopg.connect(dsn, autocommit=True) as one:
-        one.execute("VACUUM ANALYZE")
-        before = commits_of(one)
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(running("bench.provider"))
+            address = await stack.enter_async_context(door(dsn))
             for _ in range(workers):
                 await stack.enter_async_context(
-                    running("bench.worker", dsn, str(folder), f"http://127.0.0.1:{port}")
+                    running("bench.worker", address, str(folder), f"http://127.0.0.1:{port}")
                 )
+            before = commits_of(one)
+            wanted = start_sets(dsn) * PHOTOS_A_SET
+            one.execute("VACUUM ANALYZE")
             await until_stored(one, wanted)
             commits = commits_of(one) - before
             bought = sum(told_by(port)["by_token"].values())
+        await _audit(dsn)
         stored = one.execute(
             "SELECT extract(epoch FROM created_at)::FLOAT8 FROM generated_photos ORDER BY 1"
         ).fetchall()
     return Photos(len(stored), rate([at for (at,) in stored]), commits / len(stored), bought)
+
+
+async def _audit(dsn: str) -> None:
+    database = Database(dsn, pool_size=2)
+    await database.open()
+    report = await run_audit(database)
+    await database.close()
+    if not report.clean:
+        raise AssertionError(f"the audit found something: {report.findings}")
 
 
 async def until_stored(one: psycopg.Connection[Any], wanted: int) -> None:

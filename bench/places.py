@@ -1,10 +1,11 @@
 """Where a measurement happens: a PostgreSQL with fsync on, and databases that are filled and dropped."""
 
 import asyncio
+import os
 import shutil
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from darkroom.config import IsolatedSettings
 from darkroom.db.database import Database
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.db.migrate import migrate
@@ -20,6 +22,9 @@ from darkroom.wiring import bundled_catalog
 
 TEMPLATE: Final = "bench_template"
 FIRST_TELEGRAM: Final = 1_000_000
+PREPARE: Final = "DARKROOM_DATABASE_PREPARE"
+Door = Callable[[str], AbstractAsyncContextManager[str]]
+"""How processes reach the database that a DSN names: gives the DSN that they get."""
 CUSTOMERS: Final = """
 WITH people AS (
     INSERT INTO users (telegram_user_id) SELECT %(first)s + n FROM generate_series(1, %(count)s) n
@@ -95,3 +100,22 @@ def open_database(server: str, *, customers: int) -> Generator[str]:
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+
+@asynccontextmanager
+async def straight(dsn: str) -> AsyncGenerator[str]:
+    """The door of whoever goes to the database without a detour."""
+    yield dsn
+
+
+def process_settings(dsn: str, folder: Path, *, port: int = 8000) -> IsolatedSettings:
+    """The settings of a measured process. The environment says what a pooler asks for."""
+    return IsolatedSettings.model_validate(
+        {
+            "DARKROOM_MODE": "demo",
+            "DATABASE_URL": dsn,
+            "DARKROOM_DATA_DIR": folder,
+            "DARKROOM_PORT": port,
+            PREPARE: os.environ.get(PREPARE, "true"),
+        }
+    )

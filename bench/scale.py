@@ -231,7 +231,7 @@ def bench_scale(
     rows = rows_of(pasts)
     show(rows, (), console)
     console.print(f"[dim]the audit of everything: {', '.join(audits)}[/dim]")
-    console.print(f"kept: {keep(rows, kind='scale')}")
+    console.print(f"kept: {keep(rows, part='scale')}")
 
 
 @contextmanager

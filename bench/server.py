@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from darkroom.config import IsolatedSettings
+from bench.places import process_settings
 from darkroom.edges.serve import listen_on_free_port, make_server
 from darkroom.kit.log import configure_logging
 from darkroom.wiring import build_application, open_darkroom
@@ -15,9 +15,7 @@ from darkroom.wiring import build_application, open_darkroom
 async def _main(dsn: str, folder: str) -> None:
     configure_logging("json", level=logging.ERROR)
     listening = listen_on_free_port()
-    settings = IsolatedSettings.model_validate(
-        {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": Path(folder)}
-    )
+    settings = process_settings(dsn, Path(folder))
     async with open_darkroom(settings) as darkroom:
         server = make_server(build_application(darkroom, settings, worker=None), settings)
         asyncio.get_running_loop().add_signal_handler(

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +88,8 @@ def machine() -> str:
 def show(rows: Sequence[Row], figures: Sequence[Figure], console: Console) -> None:
     """Both tables, at 80 columns: what stands beside something, and what stands alone."""
     _show_rows(rows, console)
+    if not figures:
+        return
     table = Table(box=None, pad_edge=False)
     table.add_column("what")
     table.add_column("measured", justify="right")
@@ -125,8 +127,21 @@ def _show_rows(rows: Sequence[Row], console: Console) -> None:
             console.print(f"[dim]{row.what}: {row.note}[/dim]")
 
 
-def keep(rows: Sequence[Row], figures: Sequence[Figure] = (), *, kind: str = "") -> Path:
-    """Write the run as JSON and as a picture, of this kind of run; gives the picture's path."""
+def keep(
+    rows: Sequence[Row],
+    figures: Sequence[Figure] = (),
+    *,
+    part: str = "",
+    more: Mapping[str, object] | None = None,
+) -> Path:
+    """Write the run as JSON and as a picture; gives the picture's path.
+
+    Args:
+        rows: the table.
+        figures: what stands beside nothing.
+        part: of a whole bench: kept under the day and this name.
+        more: what is no row, for the JSON.
+    """
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC)
     content = {
@@ -134,8 +149,9 @@ def keep(rows: Sequence[Row], figures: Sequence[Figure] = (), *, kind: str = "")
         "machine": machine(),
         "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
         "figures": [asdict(figure) for figure in figures],
+        **(more or {}),
     }
-    name = f"{at:%Y-%m-%d}{kind and '-' + kind}"
+    name = f"{at:%Y-%m-%d}{part and '-'}{part}"
     (RESULTS / f"{name}.json").write_text(
         json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )

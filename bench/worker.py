@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from bench.places import process_settings
 from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider
-from darkroom.config import IsolatedSettings, Settings
+from darkroom.config import Settings
 from darkroom.core.budget import set_window
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
@@ -42,14 +43,7 @@ def make_provider(base_url: str, callback_url: str = NOBODY) -> KieProvider:
 
 def settings_of(dsn: str, folder: Path, *, port: int = 8000) -> Settings:
     """Those of a newcomer's process, on this database."""
-    return IsolatedSettings.model_validate(
-        {
-            "DARKROOM_MODE": "demo",
-            "DATABASE_URL": dsn,
-            "DARKROOM_DATA_DIR": folder,
-            "DARKROOM_PORT": port,
-        }
-    )
+    return process_settings(dsn, folder, port=port)
 
 
 @asynccontextmanager

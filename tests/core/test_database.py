@@ -1,12 +1,17 @@
 """The pool under load and loss: one lost connection must not cost the others, and waiting must not cost any."""
 
-from contextlib import AsyncExitStack
+import asyncio
+from contextlib import AsyncExitStack, suppress
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
 
+from darkroom.config import IsolatedSettings
 from darkroom.db import database as database_module
 from darkroom.db.database import Connection, Database, DatabaseUnavailableError
+from darkroom.twin.faulty_network import FaultyNetwork
 
 
 async def _pid(connection: Connection) -> int:
@@ -95,3 +100,78 @@ async def test_a_process_that_was_frozen_begins_with_connections_that_live(
                 await database.fetch_value("SELECT 1")
     finally:
         await database.close()
+
+
+async def test_a_connection_that_died_unnoticed_has_committed_nothing(dsn: str) -> None:
+    """The driver ends a block on a dead connection without a word, as if it had committed.
+
+    Whoever passes over an error inside of a transaction must not be told that the work is kept.
+    """
+    database = Database(dsn, pool_size=2)
+    await database.open()
+
+    async def pass_over_the_loss() -> None:
+        async with database.transaction() as tx:
+            await tx.execute("CREATE TABLE kept ()")
+            with psycopg.connect(dsn, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [await _pid(tx)])
+            with suppress(psycopg.Error):
+                await tx.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailableError):
+        await pass_over_the_loss()
+    assert await database.fetch_value("SELECT to_regclass('kept')") is None
+    await database.close()
+
+
+async def test_of_several_hosts_the_pool_finds_the_one_that_takes_writes(
+    dsn: str, server: str
+) -> None:
+    """A primary that died, and one that was demoted: no restart, no other setting than the DSN.
+
+    What a real cluster does is measured (bench/failover.py); this is what the pool needs of it.
+    """
+    first, second = FaultyNetwork.to_postgres(dsn), FaultyNetwork.to_postgres(dsn)
+    async with second, AsyncExitStack() as stack:
+        async with first:
+            hosts = make_conninfo(
+                first.dsn, host="127.0.0.1,127.0.0.1", port=f"{first.port},{second.port}"
+            )
+            settings = IsolatedSettings.model_validate(
+                {"DARKROOM_MODE": "demo", "DATABASE_URL": hosts}
+            )
+            assert settings.database_url is not None
+            database = Database(settings.database_url.get_secret_value(), pool_size=3)
+            await database.open()
+            stack.push_async_callback(database.close)
+            await database.ping()
+            assert (bool(first.seen), bool(second.seen)) == (True, False)
+            first.cut_all()
+        await _until_it_pings(database)
+        assert second.seen
+
+        await _only_reading(dsn, server, is_on=True)
+        second.cut_all()
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping()
+        await _only_reading(dsn, server, is_on=False)
+        await _until_it_pings(database)
+
+
+async def _until_it_pings(database: Database) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(DatabaseUnavailableError):
+                await database.ping()
+                return
+            await asyncio.sleep(0.02)
+
+
+async def _only_reading(dsn: str, server: str, *, is_on: bool) -> None:
+    name = str(conninfo_to_dict(dsn)["dbname"])
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(
+            SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(
+                Identifier(name), SQL("on") if is_on else SQL("off")
+            )
+        )

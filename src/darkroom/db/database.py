@@ -237,6 +237,9 @@ class Database:
                 await connection.execute(TRANSACTION_LIMITS)
             yield connection
             await checkpoint("database.before_commit")
+            if connection.closed:
+                # The driver would leave the block without a word, as if it had committed.
+                raise psycopg.OperationalError("the connection was lost inside of its transaction")
 
     async def settle(
         self,

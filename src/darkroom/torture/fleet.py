@@ -77,6 +77,14 @@ class Fleet:
             for slot in self._slots
         )
 
+    def pids(self, role: str) -> list[int]:
+        """The processes of a role that run now, by slot."""
+        return [
+            slot.process.pid
+            for slot in self._slots
+            if slot.role == role and slot.process is not None and slot.process.returncode is None
+        ]
+
     async def _keep(self, slot: _Slot) -> None:
         log = self._places.folder / f"{slot.role}-{slot.number}.log"
         while not self._leaving:
