@@ -112,7 +112,7 @@ def measure_ours(server: str, sets: int, *, workers: int = 1) -> Photos:
 async def _make(dsn: str, folder: Path, wanted: int, workers: int) -> Photos:
     with psycopg.connect(dsn, autocommit=True) as one:
         one.execute("VACUUM ANALYZE")
-        before = _commits(one)
+        before = commits_of(one)
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(running("bench.provider"))
             for _ in range(workers):
@@ -120,7 +120,7 @@ async def _make(dsn: str, folder: Path, wanted: int, workers: int) -> Photos:
                     running("bench.worker", dsn, str(folder), f"http://127.0.0.1:{port}")
                 )
             await _until(one, wanted)
-            commits = _commits(one) - before
+            commits = commits_of(one) - before
             bought = sum(told_by(port)["by_token"].values())
         stored = one.execute(
             "SELECT extract(epoch FROM created_at)::FLOAT8 FROM generated_photos ORDER BY 1"
@@ -142,7 +142,8 @@ def rate(stored_at: Sequence[float]) -> float:
     return (last - first) / (stored_at[last] - stored_at[first])
 
 
-def _commits(one: psycopg.Connection[Any]) -> int:
+def commits_of(one: psycopg.Connection[Any]) -> int:
+    """How many transactions this database has committed so far."""
     one.execute("SELECT pg_stat_force_next_flush()")
     found = one.execute(
         "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
