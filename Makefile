@@ -24,6 +24,12 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# Their lock is made under ours, so nothing of ours changes version by them.
+$(VENV)/.installed-rivals: requirements-rivals.lock $(VENV)/.installed-dev
+	@echo "installing the libraries that make bench stands us beside ..."
+	@$(PIP) install --require-hashes -r requirements-rivals.lock
+	@touch $@
+
 .PHONY: help
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -81,6 +87,7 @@ flow: $(VENV)/.installed-dev ## print docs/flow.md from core/lifecycle.py
 lock: $(VENV)/.installed-dev ## renew the lock files: versions and hashes, no addresses
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build --group dev -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group rivals -c requirements-dev.lock -o requirements-rivals.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment, the data folder and caches
@@ -101,5 +108,5 @@ examples: $(VENV)/.installed ## draw the bundled brand's example photos, by the 
 	@$(BIN)/python -m scripts.make_examples
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Darkroom beside the limit of this machine, in one run, as ratios (minutes; an idle machine)
+bench: $(VENV)/.installed-rivals ## Darkroom beside the limit of this machine, in one run, as ratios (minutes; an idle machine)
 	@$(BIN)/python -W ignore::Warning:platformdirs -m bench
