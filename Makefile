@@ -29,6 +29,12 @@ $(VENV)/.installed-cluster: requirements-cluster.lock $(VENV)/.installed-dev
 	@$(PIP) install --require-hashes -r requirements-cluster.lock
 	@touch $@
 
+# Their lock is made under ours, so nothing of ours changes version by them.
+$(VENV)/.installed-rivals: requirements-rivals.lock $(VENV)/.installed-dev
+	@echo "installing the libraries that make bench stands us beside ..."
+	@$(PIP) install --require-hashes -r requirements-rivals.lock
+	@touch $@
+
 .PHONY: help
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -88,6 +94,7 @@ lock: $(VENV)/.installed-dev ## renew the lock files: versions and hashes, no ad
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build --group dev -o requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml --group build --group cluster -c requirements-dev.lock -o requirements-cluster.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group rivals -c requirements-dev.lock -o requirements-rivals.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment, the data folder and caches
@@ -108,7 +115,7 @@ examples: $(VENV)/.installed ## draw the bundled brand's example photos, by the 
 	@$(BIN)/python -m scripts.make_examples
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Darkroom beside the limit of this machine, in one run, as ratios (minutes; an idle machine)
+bench: $(VENV)/.installed-rivals ## Darkroom beside the limit of this machine, in one run, as ratios (minutes; an idle machine)
 	@$(BIN)/python -W ignore::Warning:platformdirs -m bench
 
 MOST ?= 10000000

@@ -1,8 +1,9 @@
 """An instant provider in a process of its own: kie.ai's protocol over loopback, and a picture at once.
 
-Run as `python -m bench.provider [SECONDS]`; prints its port. It does as little as it can, so that what is
-measured is whoever asks it. A task is done when it is created; with SECONDS it is done so long after that, and
-then calls back. What it was asked is told at `/told`: tasks, by the last part of their callback address.
+Run as `python -m bench.provider [SECONDS [ANSWER_SECONDS]]`; prints its port. It does as little as it can, so
+that what is measured is whoever asks it. A task is done when it is created; with SECONDS it is done so long
+after that, and then calls back; with ANSWER_SECONDS a creation is answered so long after the task exists. What
+it was asked is told at `/told`: tasks, by the last part of their callback address.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ class Told:
         self.by_token: Counter[str] = Counter()
         self.done_at: dict[str, float] = {}
         self.created_at: dict[str, float] = {}
+        self.params: dict[str, str] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
     def create(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +43,8 @@ class Told:
         self.by_token[callback.rpartition("/")[2]] += 1
         task_id = f"instant-{len(self.created_at) + 1}"
         self.created_at[task_id] = time.time()
+        # By this a callback's task is found to be ours, when the creation's answer was lost.
+        self.params[task_id] = json.dumps({"model": order.get("model"), "callBackUrl": callback})
         if self.after_seconds is None:
             self.done_at[task_id] = self.created_at[task_id]
         else:
@@ -57,6 +61,7 @@ class Told:
         links = {"resultUrls": [f"{self.address}/results/{task_id}.jpg"]}
         data = {
             "taskId": task_id,
+            "param": self.params[task_id],
             "state": "success" if done else "generating",
             "resultJson": json.dumps(links) if done else None,
             "failCode": "",
@@ -87,9 +92,10 @@ class Told:
 class Door(asyncio.Protocol):
     """One connection. Requests are small and whole; answers have a length."""
 
-    def __init__(self, told: Told, picture: bytes) -> None:
+    def __init__(self, told: Told, picture: bytes, answer_seconds: float) -> None:
         self._told = told
         self._picture = picture
+        self._answer_seconds = answer_seconds
         self._heard = bytearray()
         self._transport: asyncio.WriteTransport | None = None
 
@@ -120,11 +126,12 @@ class Door(asyncio.Protocol):
     def _answer(self, path: str, body: bytes) -> None:
         if self._transport is None:
             return
-        content_type, content = "application/json", b""
+        content_type, content, seconds = "application/json", b"", 0.0
         if path.startswith("/results/"):
             content_type, content = "image/jpeg", self._picture
         elif path.startswith("/api/v1/jobs/createTask"):
             content = json.dumps(self._told.create(json.loads(body))).encode()
+            seconds = self._answer_seconds
         elif path.startswith("/api/v1/jobs/recordInfo"):
             content = json.dumps(self._told.record(path.rpartition("taskId=")[2])).encode()
         elif path == "/told":
@@ -138,7 +145,12 @@ class Door(asyncio.Protocol):
         else:
             content = json.dumps({"code": 200, "msg": "success", "data": 1_000_000}).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(content)}\r\n\r\n"
-        self._transport.write(head.encode() + content)
+        if seconds:
+            asyncio.get_running_loop().call_later(
+                seconds, self._transport.write, head.encode() + content
+            )
+        else:
+            self._transport.write(head.encode() + content)
 
 
 def _paint() -> bytes:
@@ -147,11 +159,11 @@ def _paint() -> bytes:
     return out.getvalue()
 
 
-async def _main(after: str) -> None:
+async def _main(after: str = "", answer: str = "0") -> None:
     picture = _paint()
     told = Told(float(after) if after else None, "")
     server = await asyncio.get_running_loop().create_server(
-        lambda: Door(told, picture), "127.0.0.1", 0, backlog=1024
+        lambda: Door(told, picture, float(answer)), "127.0.0.1", 0, backlog=1024
     )
     port = server.sockets[0].getsockname()[1]
     told.address = f"http://127.0.0.1:{port}"
@@ -163,4 +175,4 @@ async def _main(after: str) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_main("".join(sys.argv[1:2])))
+    uvloop.run(_main(*sys.argv[1:3]))

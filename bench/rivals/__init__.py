@@ -1,0 +1,1 @@
+"""The same order written for libraries that others would take, and for the older design."""

@@ -1,0 +1,41 @@
+"""Darkroom's HTTP door with kie.ai's callbacks. Run as `python -m bench.rivals.door DSN FOLDER PROVIDER_URL`.
+
+`bench.server` knows no provider but the studio. This one knows the instant one, and outlives killed workers.
+Prints its port.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from bench.worker import open_worker
+from darkroom.config import IsolatedSettings
+from darkroom.edges.serve import listen_on_free_port, make_server
+from darkroom.kit.log import configure_logging
+from darkroom.wiring import build_application
+
+
+async def _main(dsn: str, folder: str, base_url: str) -> None:
+    configure_logging("json", level=logging.ERROR)
+    listening = listen_on_free_port()
+    settings = IsolatedSettings.model_validate(
+        {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": Path(folder)}
+    )
+    async with open_worker(dsn, Path(folder), base_url) as darkroom:
+        server = make_server(build_application(darkroom, settings, worker=None), settings)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, lambda: setattr(server, "should_exit", True)
+        )
+        # Whoever reads the port may come before the loop does.
+        listening.listen(128)
+        sys.stdout.write(f"{listening.getsockname()[1]}\n")
+        sys.stdout.flush()
+        await server.serve(sockets=[listening])
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main(*sys.argv[1:4]))
