@@ -103,8 +103,8 @@ async def _poll(
         return
     async with darkroom.database.transaction() as tx:
         await _write_answer(darkroom, tx, task, answer)
-        await checkpoint("poll.other.before_commit")
-    await checkpoint("poll.other.after_commit")
+        await checkpoint("poll.other_before_commit")
+    await checkpoint("poll.other_after_commit")
 
 
 async def _write_answer(

@@ -166,10 +166,10 @@ async def _write_other(darkroom: Darkroom, task: TaskClaim, answer: Refused | No
 
     async def write(tx: Connection) -> None:
         await _write_answer(darkroom, tx, task, answer)
-        await checkpoint("submit.other.before_commit")
+        await checkpoint("submit.other_before_commit")
 
     await darkroom.database.settle(write, read_back=_written_twice_is_harmless, patient=True)
-    await checkpoint("submit.other.after_commit")
+    await checkpoint("submit.other_after_commit")
 
 
 async def _written_twice_is_harmless(_tx: Connection) -> None:
