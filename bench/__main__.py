@@ -17,6 +17,8 @@ from bench.limit import measure_limit
 from bench.photos import Photos
 from bench.photos import measure_ours as measure_photos
 from bench.places import open_server
+from bench.rivals.measure import KILL_SETS, Rivals, measure_all, rows_of, show_rivals
+from bench.rivals.measure import SETS as RIVAL_SETS
 from bench.table import Figure, Row, keep, machine, show
 
 CLAIMS: Final = 3200
@@ -29,6 +31,9 @@ ORDERS: Final = 40
 """One after the other; 280 photos, so that the slowest hundredth is more than one of them."""
 LOAD: Final = 420
 """Photos of others that are made meanwhile."""
+
+SEED: Final = 1
+"""Of the moments at which workers are killed."""
 
 console: Final = Console()
 
@@ -48,6 +53,7 @@ class Run:
         self._repeats = repeats
         self.rows: list[Row] = []
         self.figures: list[Figure] = []
+        self.rivals = Rivals({}, ())
 
     def claims(self, claims: int) -> None:
         """Sets started over HTTP, beside pgbench."""
@@ -146,6 +152,13 @@ class Run:
             )
         )
 
+    def beside_rivals(self, sets: int, kill_sets: int) -> None:
+        """The same order by three libraries and by the older design's loop; what a killed worker costs each."""
+        self.rivals = measure_all(
+            self._server, self._progress, repeats=1, sets=sets, kill_sets=kill_sets, seed=SEED
+        )
+        self.rows += rows_of(self.rivals)
+
     def _turns(self, what: str, times: int | None = None) -> "list[Callable[[], None]]":
         count = times or self._repeats
         bar = self._progress.add_task(what, total=count)
@@ -187,6 +200,8 @@ def bench(
     ] = CLAIMS,
     sets: Annotated[int, typer.Option(min=20, help="sets whose photos each side makes")] = SETS,
     rush: Annotated[int, typer.Option(min=20, help="sets that all wait at once")] = 1000,
+    *,
+    rivals: Annotated[bool, typer.Option(help="also those that a buyer would pick instead")] = True,
 ) -> None:
     """Measure, print one table, and keep it in bench/results."""
     columns = (
@@ -203,8 +218,12 @@ def bench(
         run.waits(ORDERS, LOAD)
         run.budget()
         run.rush(rush)
+        if rivals:
+            run.beside_rivals(RIVAL_SETS, KILL_SETS)
     show(run.rows, run.figures, console)
-    console.print(f"kept: {keep(run.rows, run.figures)}")
+    console.print()
+    show_rivals(run.rivals, console)
+    console.print(f"kept: {keep(run.rows, run.figures, more=run.rivals.as_json())}")
 
 
 if __name__ == "__main__":

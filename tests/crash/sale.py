@@ -29,7 +29,8 @@ SOON_SECONDS: Final = 20
 HASTY: Final = Limits(
     lease_seconds=1.5,
     renew_seconds=0.4,
-    unknown_grace_seconds=1,
+    # Longer than a group's answers can be held up by three silent connections in a row.
+    unknown_grace_seconds=5,
     retry_base_seconds=0.05,
     payment_ask_first_seconds=1,
 )
