@@ -19,6 +19,8 @@ from bench.places import open_database
 
 MAKES_SECONDS: Final = 0.3
 """How long the provider makes a photo: longer than creating all seven takes."""
+SPREAD_SECONDS: Final = 0.15
+"""Between two photos of a set: a provider does not end them in one moment."""
 ORDER_SECONDS: Final = 60
 STYLE: Final = "signature"
 TIER: Final = "starter"
@@ -58,7 +60,7 @@ def measure_waits(server: str, *, orders: int, load: int = 0) -> Waits:
 @asynccontextmanager
 async def _standing(dsn: str, folder: Path, makes_seconds: float) -> AsyncGenerator[_Place]:
     async with (
-        running("bench.provider", str(makes_seconds)) as provider_port,
+        running("bench.provider", str(makes_seconds), "0", str(SPREAD_SECONDS)) as provider_port,
         running("bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}") as port,
     ):
         yield _Place(port, provider_port, dsn)

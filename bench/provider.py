@@ -1,9 +1,10 @@
 """An instant provider in a process of its own: kie.ai's protocol over loopback, and a picture at once.
 
-Run as `python -m bench.provider [SECONDS [ANSWER_SECONDS]]`; prints its port. It does as little as it can, so
-that what is measured is whoever asks it. A task is done when it is created; with SECONDS it is done so long
-after that, and then calls back; with ANSWER_SECONDS a creation is answered so long after the task exists. What
-it was asked is told at `/told`: tasks, by the last part of their callback address.
+Run as `python -m bench.provider [SECONDS [ANSWER_SECONDS [SPREAD_SECONDS]]]`; prints its port. It does as
+little as it can, so that what is measured is whoever asks it. A task is done when it is created; with SECONDS
+it is done so long after that, of each seven in a row one SPREAD_SECONDS after the other, and then calls back;
+with ANSWER_SECONDS a creation is answered so long after the task exists. What it was asked is told at `/told`:
+tasks, by the last part of their callback address.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from PIL import Image
 
 SIDE: Final = (150, 200)
 """Small on purpose: decoding a real photo and making its thumbnail costs the same whoever does it."""
+SPREAD_TASKS: Final = 7
+"""A small set."""
 
 
 class Told:
@@ -26,10 +29,12 @@ class Told:
 
     Attributes:
         after_seconds: from a task's creation to its end; None: it is done at once, and nobody is told.
+        spread_seconds: between the ends of two tasks that were created at once.
     """
 
-    def __init__(self, after_seconds: float | None, address: str) -> None:
+    def __init__(self, after_seconds: float | None, spread_seconds: float, address: str) -> None:
         self.after_seconds = after_seconds
+        self.spread_seconds = spread_seconds
         self.address = address
         self.by_token: Counter[str] = Counter()
         self.done_at: dict[str, float] = {}
@@ -48,7 +53,10 @@ class Told:
         if self.after_seconds is None:
             self.done_at[task_id] = self.created_at[task_id]
         else:
-            sending = asyncio.create_task(self._end(task_id, callback, self.after_seconds))
+            # Seven of a set do not end in one moment: each a while after the one before.
+            later = (len(self.created_at) % SPREAD_TASKS) * self.spread_seconds
+            seconds = self.after_seconds + later
+            sending = asyncio.create_task(self._end(task_id, callback, seconds))
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
         return {"code": 200, "msg": "success", "data": {"taskId": task_id}}
@@ -159,9 +167,9 @@ def _paint() -> bytes:
     return out.getvalue()
 
 
-async def _main(after: str = "", answer: str = "0") -> None:
+async def _main(after: str = "", answer: str = "0", spread: str = "0") -> None:
     picture = _paint()
-    told = Told(float(after) if after else None, "")
+    told = Told(float(after) if after else None, float(spread), "")
     server = await asyncio.get_running_loop().create_server(
         lambda: Door(told, picture, float(answer)), "127.0.0.1", 0, backlog=1024
     )
@@ -175,4 +183,4 @@ async def _main(after: str = "", answer: str = "0") -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_main(*sys.argv[1:3]))
+    uvloop.run(_main(*sys.argv[1:4]))

@@ -157,6 +157,25 @@ async def test_who_waits_is_woken_when_the_time_has_come(any_bell: Doorbell) -> 
         await any_bell.wait(60)
 
 
+async def test_a_step_that_is_called_by_name_wakes_alone(any_bell: Doorbell) -> None:
+    """Were all steps woken by each other, ten that have nothing to do would keep the one that has."""
+    poll, collect = (asyncio.create_task(any_bell.wait(30, step)) for step in ("poll", "collect"))
+    await asyncio.sleep(0)
+    await any_bell.wake("collect", "finish")
+    assert await collect is True
+    assert not poll.done()
+    await any_bell.wake()
+    assert await poll is False, "called by nobody's name"
+
+
+async def test_a_step_that_was_called_while_it_worked_looks_once_more(any_bell: Doorbell) -> None:
+    """Else what came due in the middle of its round would wait for its next look, a second later."""
+    await any_bell.wake("poll")
+    async with asyncio.timeout(5):
+        assert await any_bell.wait(30, "poll") is True
+    assert await any_bell.wait(0.01, "poll") is False
+
+
 async def test_a_ring_is_delivered_and_says_nothing_but_its_job(
     bell: QStashDoorbell, queue: QStashTwin, house: House
 ) -> None:

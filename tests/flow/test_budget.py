@@ -78,7 +78,8 @@ class _NotingDoorbell(LocalDoorbell):
         super().__init__()
         self.later: list[float] = []
 
-    async def wake(self, *, after_seconds: float = 0) -> None:
+    async def wake(self, *steps: str, after_seconds: float = 0) -> None:
+        del steps
         if after_seconds > 0:
             self.later.append(after_seconds)
 

@@ -36,11 +36,13 @@ class _Bell:
         del job_id
         self.rung.append(after_seconds)
 
-    async def wait(self, timeout_seconds: float) -> None:
+    async def wait(self, timeout_seconds: float, step: str = "") -> bool:
+        del step
         await asyncio.sleep(min(timeout_seconds, 0.01))
+        return False
 
-    async def wake(self) -> None:
-        return None
+    async def wake(self, *steps: str, after_seconds: float = 0) -> None:
+        del steps, after_seconds
 
 
 @pytest.fixture

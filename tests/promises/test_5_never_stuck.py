@@ -52,11 +52,13 @@ class _DeafDoorbell:
     async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
         del job_id, after_seconds
 
-    async def wake(self, *, after_seconds: float = 0) -> None:
+    async def wake(self, *steps: str, after_seconds: float = 0) -> None:
         """Nobody wakes."""
 
-    async def wait(self, timeout_seconds: float) -> None:
+    async def wait(self, timeout_seconds: float, step: str = "") -> bool:
+        del step
         await asyncio.sleep(min(timeout_seconds, 0.01))
+        return False
 
 
 async def test_a_worker_that_hears_no_bell_finishes_every_order(

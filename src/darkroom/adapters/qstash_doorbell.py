@@ -122,13 +122,13 @@ class QStashDoorbell:
         else:
             await self._publish(job_id, now, delay_seconds)
 
-    async def wake(self, *, after_seconds: float = 0) -> None:
+    async def wake(self, *steps: str, after_seconds: float = 0) -> None:
         """Wake who waits in this process, now or in a while."""
-        await self._local.wake(after_seconds=after_seconds)
+        await self._local.wake(*steps, after_seconds=after_seconds)
 
-    async def wait(self, timeout_seconds: float) -> None:
-        """Return at the next ring, or after the timeout."""
-        await self._local.wait(timeout_seconds)
+    async def wait(self, timeout_seconds: float, step: str = "") -> bool:
+        """Return at the next ring, or after the timeout; True: this step was called by its name."""
+        return await self._local.wait(timeout_seconds, step)
 
     async def close(self) -> None:
         """Close what is open."""

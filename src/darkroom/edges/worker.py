@@ -15,7 +15,7 @@ from prometheus_client import Gauge
 from darkroom.core.audit import run_audit
 from darkroom.db.database import DatabaseUnavailableError, RowBusyError
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.steps import CHORES, HOUSE_STEPS, WORK_STEPS, Step
+from darkroom.flow.steps import CHORES, ENTRANCES, HOUSE_STEPS, WORK_STEPS, Step
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.log import get_logger
 
@@ -29,6 +29,8 @@ AUDIT_LAST: Final = Gauge(
 )
 FAILURE_CAP_SECONDS: Final = 2
 """The longest pause between two looks for a database that is down: recovery stays within the lease."""
+BEHIND_SECONDS: Final = 0.05
+"""How long the other steps let the entrances go first: what came has been taken in by then, as a rule."""
 CHORE_LOOK_SECONDS: Final = 1
 """Between two looks for a chore that is due; none of them is due more often than every minute."""
 STOP_SECONDS: Final = 10
@@ -103,10 +105,20 @@ class Worker:
             elif self._stopping.is_set():
                 return  # the ring that came with it may have sounded while this round ran
             elif not found:
-                await self._darkroom.doorbell.wait(step.idle_seconds)
-            else:
+                await self._wait_for_work(step)
+            elif step.leads_to:
                 # Something moved: the next step of the same order may be due now.
-                await self._darkroom.doorbell.wake()
+                await self._darkroom.doorbell.wake(*step.leads_to)
+
+    async def _wait_for_work(self, step: Step) -> None:
+        """Until this step is called, anything rings, or its pause is over.
+
+        A ring that names nobody is one from outside, and that begins at an entrance: were all to look at once,
+        ten steps that find nothing would keep the one that has work from the processor.
+        """
+        bell = self._darkroom.doorbell
+        if not await bell.wait(step.idle_seconds, step.name) and step.name not in ENTRANCES:
+            await bell.wait(BEHIND_SECONDS, step.name)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -36,23 +36,25 @@ class Step(NamedTuple):
         lanes: rounds of this step that one worker runs side by side, so that one slow row does not
             keep the next batch waiting.
         idle_seconds: the pause when there was nothing to do; a doorbell cuts it short.
+        leads_to: the steps that may have work at once when this one has done some.
     """
 
     name: str
     run: Callable[[Darkroom], Awaitable[int]]
     lanes: int
     idle_seconds: float
+    leads_to: tuple[str, ...] = ()
 
 
 WORK_STEPS: Final = (
-    Step("notice", take_due_notices, 2, 1),
-    Step("submit", submit_due_tasks, 2, 1),
-    Step("settle", settle_unknown_tasks, 1, 1),
-    Step("poll", poll_due_tasks, 2, 1),
-    Step("collect", collect_due_photos, 2, 1),
-    Step("finish", finish_due_jobs, 1, 1),
-    Step("refund", send_due_refunds, 1, 1),
-    Step("outcome", ask_unknown_refunds, 1, 1),
+    Step("notice", take_due_notices, 2, 1, ("submit", "poll")),
+    Step("submit", submit_due_tasks, 2, 1, ("poll", "finish")),
+    Step("settle", settle_unknown_tasks, 1, 1, ("submit", "poll", "finish")),
+    Step("poll", poll_due_tasks, 2, 1, ("collect", "submit", "finish")),
+    Step("collect", collect_due_photos, 2, 1, ("finish", "submit")),
+    Step("finish", finish_due_jobs, 1, 1, ("refund",)),
+    Step("refund", send_due_refunds, 1, 1, ("outcome", "finish")),
+    Step("outcome", ask_unknown_refunds, 1, 1, ("refund", "finish")),
     Step("mail", send_due_mail, 1, 1),
 )
 """What moves an order forward, and what somebody waits for at a door."""
@@ -75,6 +77,9 @@ CHORES: Final = (
 )
 """What no customer waits for. A worker does them one after the other, in one lane that no doorbell wakes: they
 must not take connections from those who write answers down."""
+
+ENTRANCES: Final = frozenset({"notice", "submit"})
+"""Where what comes from outside begins: what the bank and the providers tell, and what customers start."""
 
 HOUSE_STEPS: Final = (Step("ask", ask_silent_payments, 1, 5), *CHORES)
 """What finds what was lost, forgets what is old, and lets go who leaves."""

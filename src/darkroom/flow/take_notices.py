@@ -124,7 +124,7 @@ async def _take_payment(darkroom: Darkroom, message: InboxMessage) -> None:
         await checkpoint("notice.before_commit")
     await checkpoint("notice.after_commit")
     if started is not None:
-        await darkroom.doorbell.wake()
+        await darkroom.doorbell.wake("submit")
 
 
 async def _refuse_fact(
@@ -247,7 +247,7 @@ async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
             outcome = "unknown_payment" if known is None else "settled"
             await close_message(tx, message, outcome=outcome)
         await checkpoint("notice.money_back_before_commit")
-    await darkroom.doorbell.wake()
+    await darkroom.doorbell.wake("notice", "refund", "outcome", "finish")
 
 
 def _looks(darkroom: Darkroom, paid: PaymentFact | None) -> int:
@@ -307,4 +307,4 @@ async def _take_callback(darkroom: Darkroom, message: InboxMessage) -> None:
             return
         await ring_task(tx, known.task_id)
         await close_message(tx, message, outcome="rung" if adoption is None else "adopted")
-    await darkroom.doorbell.wake()
+    await darkroom.doorbell.wake("poll", "settle", "collect")

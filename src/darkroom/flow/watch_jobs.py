@@ -239,15 +239,17 @@ class JobWatch:
         try:
             while self._jobs:
                 self._rung.clear()
+                looked_at = time.monotonic()
                 await self._look_once()
                 try:
                     async with asyncio.timeout(self.darkroom.limits.look_seconds):
                         await self._rung.wait()
                 except TimeoutError:
                     continue
-                if self._jobs:
-                    # Rings come in crowds: one look answers all that ring until then.
-                    await asyncio.sleep(self.darkroom.limits.look_pause_seconds)
+                # Rings come in crowds: one look answers all that ring within the pause, a lone one is not kept.
+                pause = self.darkroom.limits.look_pause_seconds - (time.monotonic() - looked_at)
+                if self._jobs and pause > 0:
+                    await asyncio.sleep(pause)
         finally:
             # Before anything is waited for: whoever comes from here on begins another.
             self._looking = None

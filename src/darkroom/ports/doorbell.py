@@ -14,14 +14,16 @@ class Doorbell(Protocol):
         """
         ...
 
-    async def wake(self, *, after_seconds: float = 0) -> None:
+    async def wake(self, *steps: str, after_seconds: float = 0) -> None:
         """Wake who waits in this process, now or in a while, and tell nobody else. Never raises.
+
+        With steps' names only those who wait for one of them.
 
         For whoever is at work already, and for a ring that came in from outside: told on, it would come back
         for ever.
         """
         ...
 
-    async def wait(self, timeout_seconds: float) -> None:
-        """Return at the next ring, or after the timeout."""
+    async def wait(self, timeout_seconds: float, step: str = "") -> bool:
+        """Return at the next ring, or after the timeout; True: this step was called by its name."""
         ...
