@@ -135,11 +135,7 @@ async def test_a_year_later_the_log_is_as_long_as_the_days_it_is_kept(shop: Shop
     for name in LOGGED:
         assert 0 < there[name] <= BOUNDS[name], (name, there)
         # No bloat: the pages are those of the rows that are there, a round's batch and what vacuum left
-        # besides.
-        dead = await shop.value(
-            "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = %s", name
-        )
-        assert dead <= BATCH
+        # besides. (The server's count of dead rows is told late by the session that made them: no proof.)
         pages = await shop.value("SELECT pg_relation_size(%s::TEXT::REGCLASS) / 8192", name)
         fullest = (BOUNDS[name] * 1.5 + BATCH) * ROW_BYTES_MAX / 8192
         assert pages <= fullest, f"{name} has {pages} pages"

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+TURNS: Final = 6
+"""asyncio takes three from accepting a socket to its protocol, and one to close it; twice that, nearly."""
 LEAVE_SECONDS: Final = 2
 """Answers still under way when a stand-in leaves get so long."""
 
@@ -57,11 +59,18 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Hang up on everybody: a stand-in that leaves owes no answers."""
         del sockets
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
+        # Nobody new from here on. Whoever is being let in right now becomes a connection some turns of the loop
+        # later; were the server closed by then, asyncio would drop it half made and never close it.
+        for _ in range(TURNS):
+            for link in list(self._links.values()):
+                link.abort()
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
-        for link in list(self._links.values()):
-            link.abort()
-        await asyncio.sleep(0)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=LEAVE_SECONDS)
 
