@@ -99,10 +99,10 @@ async def _limited(dsn: str, folder: Path) -> Budget:
 
 
 def share_used(created: Sequence[float], requests: int, seconds: float) -> float:
-    """Creations per second from the first to the last, less the last window's, beside what the limit allows."""
-    last = created[-1] - seconds
-    counted = [at for at in created if at < last]
-    return len(counted) / (requests * (last - created[0]) / seconds)
+    """Creations beside what the limit allows, from the first to the last one that begins a windowful."""
+    windowfuls = (len(created) - 1) // requests
+    took = created[windowfuls * requests] - created[0]
+    return windowfuls * seconds / took
 
 
 def most_within(created: Sequence[float], seconds: float) -> int:
