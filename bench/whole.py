@@ -4,14 +4,13 @@ Run as `python -m bench.whole DSN FOLDER PROVIDER_URL`; prints its port, stops a
 listens at PROVIDER_URL, and calls back here.
 """
 
-import asyncio
 import logging
-import signal
 import sys
 from pathlib import Path
 
+from bench.server import serve
 from bench.worker import open_worker, settings_of
-from darkroom.edges.serve import listen_on_free_port, make_server
+from darkroom.edges.serve import listen_on_free_port
 from darkroom.edges.worker import Worker
 from darkroom.kit.log import configure_logging
 from darkroom.twin.bank import SandboxBank
@@ -36,15 +35,7 @@ async def _main(dsn: str, folder: str, base_url: str) -> None:
         application = build_application(
             darkroom, settings, worker=Worker(darkroom), mounts={BANK_PATH: bank.app}
         )
-        server = make_server(application, settings)
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGTERM, lambda: setattr(server, "should_exit", True)
-        )
-        # Whoever reads the port may come before the loop does.
-        listening.listen(128)
-        sys.stdout.write(f"{port}\n")
-        sys.stdout.flush()
-        await server.serve(sockets=[listening])
+        await serve(application, settings, listening)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@
 Prints its port.
 """
 
-import asyncio
 import logging
-import signal
 import sys
 from pathlib import Path
 
+from bench.server import serve
 from bench.worker import open_worker
 from darkroom.config import IsolatedSettings
-from darkroom.edges.serve import listen_on_free_port, make_server
+from darkroom.edges.serve import listen_on_free_port
 from darkroom.kit.log import configure_logging
 from darkroom.wiring import build_application
 
@@ -24,15 +23,7 @@ async def _main(dsn: str, folder: str, base_url: str) -> None:
         {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": Path(folder)}
     )
     async with open_worker(dsn, Path(folder), base_url) as darkroom:
-        server = make_server(build_application(darkroom, settings, worker=None), settings)
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGTERM, lambda: setattr(server, "should_exit", True)
-        )
-        # Whoever reads the port may come before the loop does.
-        listening.listen(128)
-        sys.stdout.write(f"{listening.getsockname()[1]}\n")
-        sys.stdout.flush()
-        await server.serve(sockets=[listening])
+        await serve(build_application(darkroom, settings, worker=None), settings, listening)
 
 
 if __name__ == "__main__":
