@@ -387,6 +387,32 @@ async def test_a_ring_wakes_the_look_and_without_it_looking_is_enough(
         assert [event async for event in events][-1].kind == "end"
 
 
+class _Hours:
+    """A clock on which an hour goes by between two looks at it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += 3600
+        return self._now
+
+
+async def test_a_lone_ring_is_answered_at_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause is between two looks: after a quiet hour none of it is left, and a customer waits for none."""
+    monkeypatch.setattr("darkroom.flow.watch_jobs.time", _Hours())
+    limits = Limits(look_seconds=3600, look_pause_seconds=600, stream_seconds=10**9)
+    async with open_shop(database, tmp_path, limits=limits) as shop, _opened(shop) as theatre:
+        customer, job = await shop.sold()
+        events = (await theatre.page(customer, job)).read()
+        assert (await anext(events)).kind == "job"
+        await _listening(shop)
+        await shop.drain()
+        assert [event async for event in events][-1].kind == "end"
+
+
 async def _listening(shop: Shop) -> None:
     while not await shop.value(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "

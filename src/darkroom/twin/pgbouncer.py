@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from darkroom.twin.ending import end_process
+
 START_SECONDS: Final = 20
 """It is there in some milliseconds on an idle machine."""
 STOP_SECONDS: Final = 5
@@ -78,7 +80,7 @@ async def pgbouncer(
         kept = {key: value for key, value in known.items() if key not in {"hostaddr", "password"}}
         yield make_conninfo("", **kept | through)
     finally:
-        await asyncio.shield(_end(process))
+        await asyncio.shield(end_process(process, within_seconds=STOP_SECONDS))
 
 
 def _write(folder: Path, content: str) -> Path:
@@ -133,17 +135,3 @@ async def _until_it_listens(process: asyncio.subprocess.Process, port: int, fold
     log = folder / "pgbouncer.log"
     said = log.read_text(errors="replace").splitlines()[-3:] if log.exists() else []
     raise PgBouncerError(f"it did not start: {' | '.join(said)}")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

@@ -20,6 +20,8 @@ from typing import Final
 
 import httpx
 
+from darkroom.twin.ending import end_process
+
 START_SECONDS: Final = 60
 """It is ready in 4 s on an idle machine (external-apis 6.3), and a machine under test is not idle."""
 STOP_SECONDS: Final = 2
@@ -174,25 +176,10 @@ async def _running(
     try:
         yield process
     finally:
-        await asyncio.shield(_end(process))
+        await asyncio.shield(end_process(process, within_seconds=STOP_SECONDS))
         for port in ports.values():
             for socket_file in SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"):
                 socket_file.unlink(missing_ok=True)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end, wait, and insist. A process that is gone already is left alone."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def _get_ready(
