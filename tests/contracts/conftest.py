@@ -2,8 +2,8 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncGenerator, Callable, Generator, MutableMapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -12,13 +12,16 @@ import httpx
 import pytest
 import structlog
 import structlog.testing
+from aiohttp import ClientResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from yarl import URL
 
-from darkroom.adapters.download import Downloader
+from darkroom.adapters.download import MAX_BYTES, Downloader
 from darkroom.adapters.generation.kie import KieProvider
+from darkroom.adapters.http_calls import HttpCaller
 from darkroom.ports.generation import GenerationRequest, Reference
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.loopback import loopback
@@ -71,7 +74,6 @@ class MakeProvider(Protocol):
         model: str = ...,
         api_key: str = ...,
         base_url: str | None = ...,
-        transport: httpx.AsyncBaseTransport | None = ...,
         reference_link: Callable[[str], str] = ...,
         call_seconds: float = ...,
     ) -> KieProvider:
@@ -107,7 +109,6 @@ async def make_provider(twin: KieTwin, receiver: Receiver) -> AsyncGenerator[Mak
             model: str = "nano-banana-pro",
             api_key: str = "twin-key",
             base_url: str | None = None,
-            transport: httpx.AsyncBaseTransport | None = None,
             reference_link: Callable[[str], str] = link_to,
             call_seconds: float = 10,
         ) -> KieProvider:
@@ -118,7 +119,6 @@ async def make_provider(twin: KieTwin, receiver: Receiver) -> AsyncGenerator[Mak
                 callback_base_url=receiver.base_url,
                 reference_link=reference_link,
                 downloader=Downloader(allow_private=True, hosts_allowed=None, timeout_seconds=5),
-                transport=transport,
                 call_seconds=call_seconds,
             )
             stack.push_async_callback(provider.close)
@@ -132,9 +132,34 @@ def kie(make_provider: MakeProvider) -> KieProvider:
     return make_provider()
 
 
+class MakeDownloader(Protocol):
+    """Makes a downloader that may go to this machine, closed after the test."""
+
+    def __call__(self, *, timeout_seconds: float = ..., max_bytes: int = ...) -> Downloader:
+        """Build one."""
+        ...
+
+
 @pytest.fixture
-def downloader() -> Downloader:
-    return Downloader(allow_private=True, hosts_allowed=None, timeout_seconds=5)
+async def make_downloader() -> AsyncGenerator[MakeDownloader]:
+    async with AsyncExitStack() as stack:
+
+        def make(*, timeout_seconds: float = 5, max_bytes: int = MAX_BYTES) -> Downloader:
+            made = Downloader(
+                allow_private=True,
+                hosts_allowed=None,
+                timeout_seconds=timeout_seconds,
+                max_bytes=max_bytes,
+            )
+            stack.push_async_callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def downloader(make_downloader: MakeDownloader) -> Downloader:
+    return make_downloader()
 
 
 @pytest.fixture
@@ -173,40 +198,49 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
     return install
 
 
-class Rerouted(httpx.AsyncBaseTransport):
-    """Carries requests for the internet to a stand-in on loopback."""
+@dataclass(frozen=True)
+class Sent:
+    """A call for the internet: where it was to go, and what it said of itself."""
+
+    url: URL
+    headers: Mapping[str, str]
+    server_hostname: str | None
+
+
+class Rerouted(HttpCaller):
+    """Carries calls for the internet to a stand-in on loopback."""
 
     def __init__(self, base_url: str) -> None:
-        self.requests: list[httpx.Request] = []
-        self._base_url = httpx.URL(base_url)
-        self._inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+        super().__init__(connect_seconds=5)
+        self.requests: list[Sent] = []
+        self._base_url = URL(base_url)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    def open(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        server_hostname: str | None = None,
+    ) -> AbstractAsyncContextManager[ClientResponse]:
         """Note where it was to go, and go to the stand-in."""
-        self.requests.append(request)
-        there = self._base_url.copy_with(raw_path=request.url.raw_path)
-        return await self._inner.handle_async_request(
-            httpx.Request("GET", there, headers=request.headers)
-        )
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        await self._inner.aclose()
+        self.requests.append(Sent(url, headers or {}, server_hostname))
+        there = URL(f"{self._base_url.origin()}{url.raw_path_qs}", encoded=True)
+        return super().open(method, there, headers=headers, body=body)
 
 
 @pytest.fixture
 async def internet(twin: KieTwin) -> AsyncGenerator[Rerouted]:
-    transport = Rerouted(twin.base_url)
-    yield transport
-    await transport.aclose()
+    caller = Rerouted(twin.base_url)
+    yield caller
+    await caller.close()
 
 
 @pytest.fixture
 def strict(internet: Rerouted) -> Downloader:
     """As in production, with the wire rerouted."""
-    return Downloader(
-        allow_private=False, hosts_allowed=None, timeout_seconds=5, transport=internet
-    )
+    return Downloader(allow_private=False, hosts_allowed=None, timeout_seconds=5, caller=internet)
 
 
 @pytest.fixture
@@ -219,11 +253,30 @@ def log_lines() -> Generator[list[MutableMapping[str, Any]]]:
     structlog.configure(**before)
 
 
-def answering(
-    body: object, *, status: int = 200, headers: dict[str, str] | None = None
-) -> httpx.MockTransport:
-    """A kie.ai that always says the same, for answers that the twin is too polite to give."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.MockTransport(
-        lambda _request: httpx.Response(status, content=content, headers=headers)
-    )
+class Answering(Protocol):
+    """Starts a kie.ai that always says the same, and gives its address."""
+
+    async def __call__(
+        self, body: object, *, status: int = ..., headers: dict[str, str] | None = ...
+    ) -> str:
+        """Serve it until the test ends."""
+        ...
+
+
+@pytest.fixture
+async def answering() -> AsyncGenerator[Answering]:
+    """For answers that the twin is too polite to give."""
+    async with AsyncExitStack() as stack:
+
+        async def serve(
+            body: object, *, status: int = 200, headers: dict[str, str] | None = None
+        ) -> str:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+            async def answer(_request: Request) -> Response:
+                return Response(content, status, headers)
+
+            route = Route("/{path:path}", answer, methods=["GET", "POST"])
+            return await stack.enter_async_context(loopback(Starlette(routes=[route])))
+
+        yield serve

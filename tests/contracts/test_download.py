@@ -17,6 +17,7 @@ from darkroom.ports.generation import BadResultError, LinkDeadError, ProviderUna
 from darkroom.twin.kie import KieTwin
 from darkroom.twin.kie_faults import Fault, Kind
 from darkroom.twin.loopback import loopback
+from tests.contracts.conftest import MakeDownloader
 
 
 async def test_a_result_comes_whole_and_decodable(
@@ -67,11 +68,11 @@ async def test_any_other_answer_is_no_picture(
 
 @pytest.mark.parametrize("kind", [Kind.HANG, Kind.DRIP])
 async def test_neither_silence_nor_a_drip_outlasts_the_deadline(
-    twin: KieTwin, result_url: str, kind: Kind
+    make_downloader: MakeDownloader, twin: KieTwin, result_url: str, kind: Kind
 ) -> None:
     """bugbook C23: one slow answer costs its own time limit and no more."""
     twin.script("result", Fault(kind))
-    hasty = Downloader(allow_private=True, hosts_allowed=None, timeout_seconds=0.2)
+    hasty = make_downloader(timeout_seconds=0.2)
     with pytest.raises(ProviderUnavailableError, match="TimeoutError"):
         await hasty.fetch(result_url)
 
@@ -84,24 +85,25 @@ async def test_a_page_instead_of_a_picture_is_refused(
         await downloader.fetch(result_url)
 
 
-async def test_a_picture_larger_than_the_limit_is_refused(result_url: str) -> None:
-    small = Downloader(allow_private=True, hosts_allowed=None, max_bytes=100, timeout_seconds=5)
+async def test_a_picture_larger_than_the_limit_is_refused(
+    make_downloader: MakeDownloader, result_url: str
+) -> None:
+    small = make_downloader(max_bytes=100)
     with pytest.raises(BadResultError, match="too large"):
         await small.fetch(result_url)
 
 
-async def test_a_picture_of_exactly_the_limit_passes(twin: KieTwin, result_url: str) -> None:
+async def test_a_picture_of_exactly_the_limit_passes(
+    make_downloader: MakeDownloader, twin: KieTwin, result_url: str
+) -> None:
     (task,) = twin.tasks.values()
-    exact = Downloader(
-        allow_private=True,
-        hosts_allowed=None,
-        max_bytes=len(task.picture()),
-        timeout_seconds=5,
-    )
+    exact = make_downloader(max_bytes=len(task.picture()))
     assert await exact.fetch(result_url) == task.picture()
 
 
-async def test_a_body_without_end_or_length_is_counted_while_it_comes() -> None:
+async def test_a_body_without_end_or_length_is_counted_while_it_comes(
+    make_downloader: MakeDownloader,
+) -> None:
     sent_bytes = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -114,9 +116,7 @@ async def test_a_body_without_end_or_length_is_counted_while_it_comes() -> None:
     async def serve(_request: Request) -> Response:
         return StreamingResponse(endless(), media_type="image/png")
 
-    downloader = Downloader(
-        allow_private=True, hosts_allowed=None, max_bytes=1_000_000, timeout_seconds=20
-    )
+    downloader = make_downloader(max_bytes=1_000_000, timeout_seconds=20)
     async with loopback(Starlette(routes=[Route("/a.png", serve)])) as base_url:
         with pytest.raises(BadResultError, match="too large"):
             await downloader.fetch(f"{base_url}/a.png")
@@ -170,14 +170,13 @@ async def test_a_redirects_cookie_goes_nowhere(downloader: Downloader) -> None:
 
 
 async def test_proxies_of_the_environment_are_ignored(
-    monkeypatch: pytest.MonkeyPatch, result_url: str
+    make_downloader: MakeDownloader, monkeypatch: pytest.MonkeyPatch, result_url: str
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    fresh = Downloader(allow_private=True, hosts_allowed=None, timeout_seconds=5)
-    assert await fresh.fetch(result_url)
+    assert await make_downloader().fetch(result_url)
 
 
 async def test_nothing_is_fetched_inside_a_transaction(

@@ -126,8 +126,8 @@ async def test_the_judged_address_is_the_one_connected_to(
     assert await strict.fetch(as_seen_from_outside(result_url))
     (request,) = internet.requests
     assert request.url.host == PUBLIC
-    assert request.headers["host"] == "results.example"
-    assert request.extensions["sni_hostname"] == "results.example"
+    assert request.headers["Host"] == "results.example"
+    assert request.server_hostname == "results.example"
 
 
 async def test_the_certificate_asked_for_is_the_names_not_the_addresses(
@@ -233,7 +233,7 @@ async def test_only_listed_hosts_are_gone_to_and_a_part_of_a_name_is_not_the_nam
         allow_private=False,
         hosts_allowed=frozenset({"Results.Example"}),
         timeout_seconds=5,
-        transport=internet,
+        caller=internet,
     )
     path = httpx.URL(result_url).path
     for host in ("results.example.evil.test", "evil-results.example", "a.results.example"):

@@ -8,7 +8,6 @@ from email.utils import format_datetime
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from darkroom.adapters.generation.kie import KieProvider
@@ -18,9 +17,9 @@ from darkroom.twin.kie import KieTwin
 from darkroom.twin.kie_faults import Fault, Kind
 from tests.contracts.conftest import (
     NOBODY,
+    Answering,
     MakeProvider,
     Receiver,
-    answering,
     link_to,
     request_with,
 )
@@ -201,9 +200,11 @@ async def test_a_slow_creation_is_made_although_its_answer_is_given_up(
 
 
 @pytest.mark.parametrize("field", ["msg", "message"])
-async def test_why_not_is_read_in_either_spelling(make_provider: MakeProvider, field: str) -> None:
+async def test_why_not_is_read_in_either_spelling(
+    make_provider: MakeProvider, answering: Answering, field: str
+) -> None:
     body = {"code": 402, field: "Credits insufficient", "data": None}
-    answer = await make_provider(transport=answering(body)).create(request_with())
+    answer = await make_provider(base_url=await answering(body)).create(request_with())
     assert answer == Refused("KIE_402", "402: Credits insufficient", Again.PAUSED)
 
 
@@ -301,12 +302,12 @@ async def test_a_provider_that_nothing_was_sent_to_has_no_task(
     """Refused connections, unknown names and connects that time out are certain noes."""
     refused = await make_provider(base_url=NOBODY).create(request_with())
 
-    def connect_in_vain(_request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectTimeout("too slow")
+    async def never(*_arguments: object) -> None:
+        await asyncio.Event().wait()
 
-    timed_out = await make_provider(transport=httpx.MockTransport(connect_in_vain)).create(
-        request_with()
-    )
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "sock_connect", never)
+        timed_out = await make_provider(call_seconds=0.4).create(request_with())
 
     async def getaddrinfo(*_arguments: object, **_options: object) -> list[Any]:
         raise socket.gaierror
@@ -319,24 +320,49 @@ async def test_a_provider_that_nothing_was_sent_to_has_no_task(
 
 
 @pytest.mark.parametrize(
-    "error", [httpx.ReadTimeout, httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError]
+    ("said", "lost_as"),
+    [
+        (b"", "AnswerLostError"),
+        (b"RESET", "AnswerLostError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "AnswerLostError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", "ClientPayloadError"),
+        (b"SSH-2.0-other\r\n\r\n", "ClientResponseError"),
+        (b"SILENCE", "TimeoutError"),
+    ],
 )
-async def test_a_connection_lost_after_sending_is_no_answer(
-    make_provider: MakeProvider, error: type[httpx.TransportError]
+async def test_a_connection_lost_after_sending_is_no_answer_and_nothing_is_sent_again(
+    make_provider: MakeProvider, said: bytes, lost_as: str
 ) -> None:
-    def lose(_request: httpx.Request) -> httpx.Response:
-        raise error("lost")
+    heard: list[bytes] = []
 
-    answer = await make_provider(transport=httpx.MockTransport(lose)).create(request_with())
-    assert answer == NoAnswer(error.__name__)
+    async def lose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"}}"))
+        if said == b"SILENCE":
+            await reader.read()
+        elif said == b"RESET":
+            writer.transport.abort()
+            return
+        else:
+            writer.write(said)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(lose, sock=socket.create_server(("127.0.0.1", 0)))
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        kie = make_provider(base_url=address, call_seconds=0.4 if said == b"SILENCE" else 10)
+        answer = await kie.create(request_with())
+        assert answer == NoAnswer(lost_as)
+        await kie.close()
+    assert [request[:5] for request in heard] == [b"POST "]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422])
 async def test_a_proxys_page_is_no_verdict_on_the_photo(
-    make_provider: MakeProvider, status: int
+    make_provider: MakeProvider, answering: Answering, status: int
 ) -> None:
-    page = answering(b"<html>Sorry</html>", status=status)
-    answer = await make_provider(transport=page).create(request_with())
+    page = await answering(b"<html>Sorry</html>", status=status)
+    answer = await make_provider(base_url=page).create(request_with())
     assert isinstance(answer, Refused)
     assert answer.again is Again.PAUSED
 
@@ -364,18 +390,21 @@ async def test_a_proxys_page_is_no_verdict_on_the_photo(
     ],
 )
 async def test_an_answer_that_contradicts_itself_or_cannot_be_kept_is_no_answer(
-    make_provider: MakeProvider, status: int, body: object
+    make_provider: MakeProvider, answering: Answering, status: int, body: object
 ) -> None:
-    answer = await make_provider(transport=answering(body, status=status)).create(request_with())
+    answer = await make_provider(base_url=await answering(body, status=status)).create(
+        request_with()
+    )
     assert isinstance(answer, NoAnswer)
 
 
 async def test_a_definite_no_stands_behind_a_servers_error_status(
     make_provider: MakeProvider,
+    answering: Answering,
 ) -> None:
     """The application's word comes before that of what stands in front of it."""
     body = {"code": 402, "message": "Credits insufficient", "data": None}
-    answer = await make_provider(transport=answering(body, status=500)).create(request_with())
+    answer = await make_provider(base_url=await answering(body, status=500)).create(request_with())
     assert answer == Refused("KIE_402", "402: Credits insufficient", Again.PAUSED)
 
 
@@ -407,6 +436,7 @@ async def test_nothing_is_created_inside_a_transaction(kie: KieProvider, twin: K
 
 async def test_neither_key_nor_token_nor_order_is_ever_logged_or_told(
     make_provider: MakeProvider,
+    answering: Answering,
     log_lines: list[MutableMapping[str, Any]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -415,7 +445,7 @@ async def test_neither_key_nor_token_nor_order_is_ever_logged_or_told(
     told: list[str] = []
     for code in (400, 402, 422, 429, 500):
         body = {"code": code, "msg": f"callBackUrl {callback} is bad\x00\n", "data": None}
-        provider = make_provider(api_key="very-secret-key", transport=answering(body))
+        provider = make_provider(api_key="very-secret-key", base_url=await answering(body))
         told.append(repr(await provider.create(request_with(token=token, prompt="secret prompt"))))
     everything = repr((told, list(log_lines), caplog.text))
     assert "is shut to us" in everything

@@ -22,7 +22,7 @@ from darkroom.ports.generation import (
 )
 from darkroom.twin.kie import KieTwin
 from darkroom.twin.kie_faults import Fault, Kind
-from tests.contracts.conftest import NOBODY, MakeProvider, answering, request_with
+from tests.contracts.conftest import NOBODY, Answering, MakeProvider, Rerouted, request_with
 
 REQUEST = request_with()
 
@@ -90,19 +90,12 @@ async def test_while_nobody_says_whether_there_is_a_fresh_link_the_result_is_not
     assert await kie.fetch(REQUEST, task_id, answer.result_url) == twin.tasks[task_id].picture()
 
 
-async def test_a_fresh_link_is_as_suspect_as_any_other(make_provider: MakeProvider) -> None:
+async def test_a_fresh_link_is_as_suspect_as_any_other(
+    make_provider: MakeProvider, answering: Answering, strict: Downloader, internet: Rerouted
+) -> None:
     """It comes from outside, too: it must not lead inside."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.url.path == "/api/v1/common/download-url"
-        return httpx.Response(200, json={"code": 200, "msg": "", "data": "http://127.0.0.1/x"})
-
-    kie = make_provider(transport=httpx.MockTransport(answer))
-    strict = Downloader(
-        allow_private=False,
-        hosts_allowed=None,
-        transport=httpx.MockTransport(lambda _request: httpx.Response(404)),
-    )
+    inside = await answering({"code": 200, "msg": "", "data": "https://127.0.0.1/x"})
+    kie = make_provider(base_url=inside)
 
     async def dead(url: str) -> bytes:
         if url.startswith("https://results"):
@@ -110,8 +103,9 @@ async def test_a_fresh_link_is_as_suspect_as_any_other(make_provider: MakeProvid
         return await Downloader.fetch(strict, url)
 
     kie._downloader.fetch = dead  # type: ignore[method-assign] # noqa: SLF001
-    with pytest.raises(BadResultError):
+    with pytest.raises(BadResultError, match="refused address"):
         await kie.fetch(REQUEST, "a", "https://results.example/a.png")
+    assert internet.requests == []
 
 
 async def test_the_stand_in_renews_only_its_own_results_and_for_twenty_minutes(
@@ -162,10 +156,10 @@ async def test_the_balance_and_a_cost_are_read(
 
 @pytest.mark.parametrize("body", [{"code": 200, "data": None}, {"code": 401}, {"data": 5}, [1]])
 async def test_a_balance_that_is_none_is_not_made_up(
-    make_provider: MakeProvider, body: object
+    make_provider: MakeProvider, answering: Answering, body: object
 ) -> None:
     with pytest.raises(ProviderUnavailableError):
-        await make_provider(transport=answering(body)).read_credits()
+        await make_provider(base_url=await answering(body)).read_credits()
 
 
 async def test_no_question_about_money_is_asked_inside_a_transaction(kie: KieProvider) -> None:

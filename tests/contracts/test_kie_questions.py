@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from darkroom.adapters.generation.kie import KieProvider
 from darkroom.ports.generation import (
@@ -24,7 +27,8 @@ from darkroom.ports.generation import (
 )
 from darkroom.twin.kie import KieTwin
 from darkroom.twin.kie_faults import Fault, Kind
-from tests.contracts.conftest import NOBODY, MakeProvider, answering, request_with
+from darkroom.twin.loopback import loopback
+from tests.contracts.conftest import NOBODY, Answering, MakeProvider, request_with
 
 REQUEST = request_with()
 JSON_STYLES = pytest.mark.parametrize("in_body", [False, True], ids=["http-status", "body-code"])
@@ -114,11 +118,11 @@ async def test_a_task_that_failed_there_is_not_asked_about_forever(
 
 @pytest.mark.parametrize("code", [400, 500, 501])
 async def test_a_failed_record_under_the_failures_own_code_is_a_failure(
-    make_provider: MakeProvider, code: int
+    make_provider: MakeProvider, answering: Answering, code: int
 ) -> None:
     """bugbook C7, bugbook C8."""
     body = record(state="fail", failCode=str(code), failMsg=None) | {"code": code}
-    answer = await make_provider(transport=answering(body)).ask(REQUEST, "a")
+    answer = await make_provider(base_url=await answering(body)).ask(REQUEST, "a")
     assert isinstance(answer, FailedThere)
     assert answer.code == f"KIE_{code}"
 
@@ -152,11 +156,11 @@ async def test_a_question_without_a_fitting_answer_says_nothing_about_the_task(
 
 @pytest.mark.parametrize("status", [404, 422])
 async def test_a_proxys_page_does_not_make_a_task_unknown(
-    make_provider: MakeProvider, status: int
+    make_provider: MakeProvider, answering: Answering, status: int
 ) -> None:
-    page = answering(b"<html>Sorry</html>", status=status)
+    page = await answering(b"<html>Sorry</html>", status=status)
     with pytest.raises(ProviderUnavailableError):
-        await make_provider(transport=page).ask(REQUEST, "a")
+        await make_provider(base_url=page).ask(REQUEST, "a")
 
 
 async def test_nobody_there_is_unavailable(make_provider: MakeProvider) -> None:
@@ -192,22 +196,25 @@ async def test_an_unknown_state_is_work_with_a_warning(
     ],
 )
 async def test_a_success_that_shows_no_picture_is_not_ready(
-    make_provider: MakeProvider, log_lines: list[MutableMapping[str, Any]], result: object
+    make_provider: MakeProvider,
+    answering: Answering,
+    log_lines: list[MutableMapping[str, Any]],
+    result: object,
 ) -> None:
     body = record(state="success", resultJson=result)
-    answer = await make_provider(transport=answering(body)).ask(REQUEST, "a")
+    answer = await make_provider(base_url=await answering(body)).ask(REQUEST, "a")
     assert answer == Working()
     assert len(log_lines) == 1
 
 
 @pytest.mark.parametrize("cost", [None, -1, "many", True, 1e400, [18]])
 async def test_a_cost_that_is_no_amount_is_left_out(
-    make_provider: MakeProvider, cost: object
+    make_provider: MakeProvider, answering: Answering, cost: object
 ) -> None:
     body = record(
         state="success", resultJson='{"resultUrls": ["https://a/b"]}', creditsConsumed=cost
     )
-    answer = await make_provider(transport=answering(body)).ask(REQUEST, "a")
+    answer = await make_provider(base_url=await answering(body)).ask(REQUEST, "a")
     assert isinstance(answer, Ready)
     assert (answer.result_url, answer.credits) == ("https://a/b", None)
 
@@ -222,19 +229,16 @@ async def test_a_success_without_data_is_a_task_not_known_yet(
 async def test_a_task_id_is_data_and_never_part_of_the_address(
     make_provider: MakeProvider,
 ) -> None:
-    asked: list[httpx.URL] = []
+    asked: list[tuple[str, list[tuple[str, str]]]] = []
 
-    def note(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url)
-        return httpx.Response(200, json={"code": 422, "msg": "recordInfo is null"})
+    async def note(request: Request) -> Response:
+        asked.append((request.url.path, request.query_params.multi_items()))
+        return JSONResponse({"code": 422, "msg": "recordInfo is null"})
 
-    task_id = "a&taskId=b/../#c"
-    provider = make_provider(transport=httpx.MockTransport(note))
-    assert await provider.ask(REQUEST, task_id) == Working()
-    assert (asked[0].path, asked[0].params.get_list("taskId")) == (
-        "/api/v1/jobs/recordInfo",
-        [task_id],
-    )
+    task_id = "a&taskId=b/../#c+%20d"
+    async with loopback(Starlette(routes=[Route("/{path:path}", note)])) as base_url:
+        assert await make_provider(base_url=base_url).ask(REQUEST, task_id) == Working()
+    assert asked == [("/api/v1/jobs/recordInfo", [("taskId", task_id)])]
 
 
 async def test_whose_a_task_is_stands_in_its_record(kie: KieProvider, task_id: str) -> None:
@@ -266,9 +270,9 @@ CALLBACK = f"https://we.example/api/webhooks/generation/kie/{TOKEN}"
     ],
 )
 async def test_only_our_own_callback_address_names_a_token(
-    make_provider: MakeProvider, param: object, token: UUID | None
+    make_provider: MakeProvider, answering: Answering, param: object, token: UUID | None
 ) -> None:
-    provider = make_provider(transport=answering(record(state="success", param=param)))
+    provider = make_provider(base_url=await answering(record(state="success", param=param)))
     assert await provider.whose("a") == Adoption("a", token)
 
 

@@ -6,13 +6,13 @@ judged, and connected to at exactly the judged IP (a second look-up could answer
 
 import asyncio
 import socket
-import ssl
-from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-import httpx
+from aiohttp import ClientError, ClientResponse
+from yarl import URL
 
+from darkroom.adapters.http_calls import NOTHING_SENT, HttpCaller, read_at_most
 from darkroom.kit.outside import outside_call
 from darkroom.ports.generation import BadResultError, LinkDeadError, ProviderUnavailableError
 
@@ -41,12 +41,6 @@ _SPECIAL: Final = (ip_network("192.0.0.0/24"), ip_network("192.88.99.0/24"))
 """Protocol assignments and the old 6to4 relays: Python counts parts of them as global."""
 
 
-@cache
-def trusted_authorities() -> ssl.SSLContext:
-    """Who may vouch for the hosts we call. Reading them takes 30 ms: once a process."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
 def is_public(address: str) -> bool:
     """Whether an IP address is an ordinary one of the public internet.
 
@@ -73,7 +67,7 @@ class Downloader:
         max_bytes: the largest result.
         timeout_seconds: for the whole of one download with its redirects, however it drips.
         redirects_max: hops after the first address.
-        transport: what carries the requests; tests put their own here.
+        caller: what carries the requests; tests put their own here.
     """
 
     def __init__(
@@ -84,7 +78,7 @@ class Downloader:
         max_bytes: int = MAX_BYTES,
         timeout_seconds: float = TIMEOUT_SECONDS,
         redirects_max: int = REDIRECTS_MAX,
-        transport: httpx.AsyncBaseTransport | None = None,
+        caller: HttpCaller | None = None,
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self._allow_private = allow_private
@@ -93,13 +87,8 @@ class Downloader:
         )
         self._max_bytes = max_bytes
         self._redirects_max = redirects_max
-        # A bare transport: no cookies, no proxies, no redirects of its own. No connection is kept,
-        # because the pool knows it by IP only: one host's certificate would vouch for another host.
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            verify=trusted_authorities(),
-            trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        # No connection is kept: they are known by IP only, and one host's certificate would vouch for another.
+        self._caller = caller or HttpCaller(connect_seconds=min(CONNECT_SECONDS, timeout_seconds))
 
     async def fetch(self, url: str) -> bytes:
         """The whole body behind the address. Harmless to repeat.
@@ -112,52 +101,50 @@ class Downloader:
         try:
             async with outside_call("download.fetch", timeout_seconds=self.timeout_seconds):
                 return await self._follow(url)
-        except (TimeoutError, httpx.TransportError) as error:
+        except (TimeoutError, ClientError) as error:
             raise ProviderUnavailableError(f"download: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._transport.aclose()
+        await self._caller.close()
 
     async def _follow(self, address: str) -> bytes:
         try:
-            url = httpx.URL(address)
+            url = _parsed(address)
             for _ in range(self._redirects_max + 1):
                 answer = await self._visit(url)
                 if isinstance(answer, bytes):
                     return answer
-                url = url.join(answer)
-        except (httpx.InvalidURL, UnicodeError) as error:
+                url = url.join(_parsed(answer))
+        except ValueError as error:
             raise BadResultError("download: not an address") from error
         raise BadResultError("download: too many redirects")
 
-    async def _visit(self, url: httpx.URL) -> bytes | str:
+    async def _visit(self, url: URL) -> bytes | str:
         """The body, or where it is said to be."""
-        self._check_url(url)
-        response = await self._open(url, await self._resolve(url))
-        try:
-            if response.status_code in _REDIRECTS and "location" in response.headers:
-                return response.headers["location"]
-            _check_head(response)
-            return await self._read(response)
-        finally:
-            await response.aclose()
+        host = self._checked_host(url)
+        failure: ClientError | None = None
+        for address in await self._resolve(host, url.port or _PORTS[url.scheme]):
+            try:
+                return await self._open(url, host, address)
+            except NOTHING_SENT as error:
+                failure = error
+        raise failure or ProviderUnavailableError("download: no address")
 
-    def _check_url(self, url: httpx.URL) -> None:
+    def _checked_host(self, url: URL) -> str:
         if url.scheme != "https" and not (url.scheme == "http" and self._allow_private):
             raise BadResultError("download: refused scheme")
         if url.port is not None and not 0 < url.port <= _PORT_MAX:
             raise BadResultError("download: refused port")
-        if url.userinfo:
+        if url.raw_user is not None or url.raw_password is not None:
             raise BadResultError("download: refused credentials in the address")
-        host = _plain(url.raw_host.decode("ascii"))
+        host = _plain(url.raw_host or "")
         if not host or (self._hosts_allowed is not None and host not in self._hosts_allowed):
             raise BadResultError("download: refused host")
+        return host
 
-    async def _resolve(self, url: httpx.URL) -> list[str]:
+    async def _resolve(self, host: str, port: int) -> list[str]:
         """The host's addresses, looked up once; all of them must be acceptable."""
-        host = _plain(url.raw_host.decode("ascii"))
-        port = url.port or _PORTS[url.scheme]
         try:
             found = await asyncio.get_running_loop().getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
@@ -169,41 +156,37 @@ class Downloader:
             raise BadResultError("download: refused address")
         return addresses[:ADDRESSES_TRIED_MAX]
 
-    async def _open(self, url: httpx.URL, addresses: list[str]) -> httpx.Response:
-        failure: httpx.TransportError = httpx.ConnectError("no address")
-        for address in addresses:
-            request = httpx.Request(
-                "GET",
-                url.copy_with(host=address, fragment=None),
-                headers={
-                    "Host": url.netloc.decode("ascii"),
-                    "Accept": "image/*",
-                    # Bytes are counted as they come: a packed body could unpack to any size.
-                    "Accept-Encoding": "identity",
-                },
-                extensions={
-                    "sni_hostname": _plain(url.raw_host.decode("ascii")),
-                    "timeout": httpx.Timeout(
-                        self.timeout_seconds, connect=CONNECT_SECONDS
-                    ).as_dict(),
-                },
-            )
-            try:
-                return await self._transport.handle_async_request(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                failure = error
-        raise failure
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        """Count while reading: the length that was announced is not believed."""
-        body = bytearray()
-        async for piece in response.aiter_raw():
-            body += piece
-            if len(body) > self._max_bytes:
-                raise BadResultError("download: too large")
+    async def _open(self, url: URL, host: str, address: str) -> bytes | str:
+        headers = {
+            "Host": url.host_port_subcomponent or host,
+            "Accept": "image/*",
+            # Bytes are counted as they come: a packed body could unpack to any size.
+            "Accept-Encoding": "identity",
+        }
+        there = url.with_host(address)
+        async with self._caller.open(
+            "GET", there, headers=headers, server_hostname=host
+        ) as response:
+            if response.status in _REDIRECTS and "Location" in response.headers:
+                return response.headers["Location"]
+            _check_head(response)
+            body = await read_at_most(response, self._max_bytes)
+        if body is None:
+            raise BadResultError("download: too large")
         if not body:
             raise BadResultError("download: empty")
-        return bytes(body)
+        return body
+
+
+def _parsed(address: str) -> URL:
+    """What is written as an address should be is left as it is: signatures are of every letter of it.
+
+    Raises:
+        ValueError: not an address.
+    """
+    if not address.isprintable():
+        raise ValueError("control characters")
+    return URL(address, encoded=address.isascii() and " " not in address)
 
 
 def _plain(host: str) -> str:
@@ -211,16 +194,16 @@ def _plain(host: str) -> str:
     return host.lower().rstrip(".")
 
 
-def _check_head(response: httpx.Response) -> None:
-    status = response.status_code
+def _check_head(response: ClientResponse) -> None:
+    status = response.status
     if status in _DEAD:
         raise LinkDeadError(f"download: HTTP {status}")
     if status >= _SERVER_ERROR or status in _NOT_NOW:
         raise ProviderUnavailableError(f"download: HTTP {status}")
     if status != _OK:
         raise BadResultError(f"download: HTTP {status}")
-    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if not content_type.startswith("image/") and content_type not in _BYTES_TYPES:
         raise BadResultError("download: not a picture's type")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadResultError("download: packed although not asked to")

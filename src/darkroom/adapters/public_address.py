@@ -4,7 +4,7 @@ from typing import Final
 
 import httpx
 
-from darkroom.adapters.download import trusted_authorities
+from darkroom.adapters.http_calls import trusted_authorities
 from darkroom.kit.outside import outside_call
 from darkroom.ports.checkup import Finding, doubtful, well, wrong
 

@@ -9,7 +9,7 @@ from typing import Final, cast
 import httpx
 from qstash.asyncio.http import AsyncHttpClient
 
-from darkroom.adapters.download import trusted_authorities
+from darkroom.adapters.http_calls import trusted_authorities
 
 ANSWER_BYTES_MAX: Final = 1_000_000
 """The longest answer is the list of schedules: a thousand on the largest plan (external-apis 2.6), half a

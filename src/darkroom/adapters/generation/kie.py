@@ -6,13 +6,16 @@ answer that excludes a task counts as a refusal. Facts and sources: external-api
 
 import base64
 import hmac
+import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx
+from aiohttp import ClientError, ClientResponse
+from yarl import URL
 
-from darkroom.adapters.download import Downloader, trusted_authorities
+from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie_answers import (
     OK,
     URL_MAX,
@@ -27,6 +30,7 @@ from darkroom.adapters.generation.kie_answers import (
     short_text,
     token_in,
 )
+from darkroom.adapters.http_calls import NOTHING_SENT, HttpCaller, read_at_most
 from darkroom.kit.clock import Clock, system_clock
 from darkroom.kit.log import get_logger
 from darkroom.kit.outside import outside_call
@@ -58,6 +62,7 @@ ASPECT_RATIO: Final = "3:4"
 RESOLUTION: Final = "2K"
 SIGNATURE_SECONDS: Final = 300
 """No page of kie.ai names a window for its signatures: five minutes either way (external-apis 1.6)."""
+JSON_TYPE: Final = {"Content-Type": "application/json"}
 NOT_THEIRS: Final = frozenset({400, 404, 422})
 """Answers of download-url that mean: no address of ours to renew."""
 
@@ -113,7 +118,6 @@ class KieProvider:
         reference_link: makes an address under which kie.ai can read one of our objects. It must
             stay valid for as long as a task may queue: hours.
         downloader: fetches results; closed together with the provider.
-        transport: what carries the requests; tests put their own here.
         call_seconds: the limit of one create or ask.
         window_requests: creations that kie.ai takes in one window.
         window_seconds: the window's length.
@@ -138,7 +142,6 @@ class KieProvider:
         downloader: Downloader,
         name: str = "kie",
         terms: KieTerms | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
         call_seconds: float = CALL_SECONDS,
         window_requests: int = 20,
         window_seconds: float = 10.25,
@@ -165,17 +168,14 @@ class KieProvider:
         self._callback_base_url = callback_base_url.rstrip("/")
         self._reference_link = reference_link
         self._downloader = downloader
+        self._base_url = URL(base_url.rstrip("/"))
+        headers = {"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"}
         connect_seconds = call_seconds * CONNECT_SHARE
-        self._client = httpx.AsyncClient(
-            base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(call_seconds, connect=connect_seconds, pool=connect_seconds),
-            verify=trusted_authorities(),
-            trust_env=False,
-            # A kept connection that kie.ai has just closed loses a creation's answer: each such
-            # loss is 90 s of waiting and perhaps a second paid task. A handshake is cheaper.
-            limits=httpx.Limits(max_keepalive_connections=0),
-            transport=transport,
+        # A kept connection that kie.ai has just closed loses a creation's answer: each such loss is 90 s of
+        # waiting and perhaps a second paid task. A handshake is cheaper.
+        self._orders = HttpCaller(connect_seconds=connect_seconds, headers=headers)
+        self._questions = HttpCaller(
+            connect_seconds=connect_seconds, headers=headers, keep_connections=True
         )
 
     async def create(self, request: GenerationRequest) -> Created | Refused | NoAnswer:
@@ -183,14 +183,13 @@ class KieProvider:
         refusal = _refuse_request(request)
         if refusal is not None:
             return refusal
-        post = self._client.build_request(
-            "POST", "/api/v1/jobs/createTask", json=self._body(request)
-        )
         try:
-            answer = await self._call("kie.create", post)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            answer = await self._call(
+                "kie.create", "/api/v1/jobs/createTask", body=self._body(request)
+            )
+        except NOTHING_SENT as error:
             return Refused("UNREACHABLE", type(error).__name__, Again.LATER)
-        except (TimeoutError, httpx.HTTPError) as error:
+        except (TimeoutError, ClientError) as error:
             return NoAnswer(type(error).__name__)
         return read_creation(answer)
 
@@ -237,8 +236,7 @@ class KieProvider:
 
     async def read_credits(self) -> float:
         """The account's balance. Raises ProviderUnavailableError."""
-        get = self._client.build_request("GET", "/api/v1/chat/credit")
-        answer = await self._asked("kie.credits", get)
+        answer = await self._asked("kie.credits", "/api/v1/chat/credit")
         left = number_in(answer.value)
         if answer.meaning != OK or left is None:
             raise ProviderUnavailableError(f"kie.credits: {answer.meaning} {answer.text}".rstrip())
@@ -284,7 +282,8 @@ class KieProvider:
 
     async def close(self) -> None:
         """Close the connections and the downloader."""
-        await self._client.aclose()
+        await self._orders.close()
+        await self._questions.close()
         await self._downloader.close()
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
@@ -304,43 +303,60 @@ class KieProvider:
 
     async def _fresh_link(self, result_url: str) -> str | None:
         """A temporary address of the same result, good for 20 minutes; None: there is none."""
-        post = self._client.build_request(
-            "POST", "/api/v1/common/download-url", json={"url": result_url}
+        answer = await self._asked(
+            "kie.fresh_link", "/api/v1/common/download-url", body={"url": result_url}
         )
-        answer = await self._asked("kie.fresh_link", post)
         if answer.meaning == OK:
             return short_text(answer.value, URL_MAX)
         if answer.code is not None and answer.meaning in NOT_THEIRS:
             return None
         raise ProviderUnavailableError(f"kie.fresh_link: {answer.meaning} {answer.text}".rstrip())
 
-    async def _asked(self, call: str, request: httpx.Request) -> Answer:
+    async def _asked(
+        self,
+        call: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Answer:
         """The answer to a question that may be asked again at any time."""
         try:
-            return await self._call(call, request)
-        except (TimeoutError, httpx.HTTPError) as error:
+            return await self._call(call, path, query=query, body=body)
+        except (TimeoutError, ClientError) as error:
             raise ProviderUnavailableError(f"{call}: {type(error).__name__}") from error
 
     async def _record(self, call: str, provider_task_id: str) -> dict[str, Any] | None:
         """What kie.ai has on a task; None when it does not know it yet."""
-        get = self._client.build_request(
-            "GET", "/api/v1/jobs/recordInfo", params={"taskId": provider_task_id}
+        answer = await self._asked(
+            call, "/api/v1/jobs/recordInfo", query={"taskId": provider_task_id}
         )
-        return read_record(call, await self._asked(call, get), provider_task_id)
+        return read_record(call, answer, provider_task_id)
 
-    async def _call(self, call: str, request: httpx.Request) -> Answer:
-        async with outside_call(call, timeout_seconds=self.call_seconds):
-            response = await self._client.send(request, stream=True)
-            try:
-                body = bytearray()
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if len(body) > BODY_BYTES_MAX:
-                        body.clear()
-                        break
-            finally:
-                await response.aclose()
-        return read_answer(response, bytes(body))
+    async def _call(
+        self,
+        call: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Answer:
+        """With a body it is posted, on a connection of its own; without one it is a question."""
+        url = self._base_url.joinpath(path.lstrip("/"), encoded=True)
+        async with (
+            outside_call(call, timeout_seconds=self.call_seconds),
+            self._open(url.with_query(query), body) as response,
+        ):
+            said = await read_at_most(response, BODY_BYTES_MAX)
+        return read_answer(response.status, response.headers.get("Retry-After"), said or b"")
+
+    def _open(
+        self, url: URL, body: dict[str, Any] | None
+    ) -> AbstractAsyncContextManager[ClientResponse]:
+        if body is None:
+            return self._questions.open("GET", url)
+        sent = json.dumps(body).encode()
+        return self._orders.open("POST", url, body=sent, headers=JSON_TYPE)
 
 
 def _refuse_request(request: GenerationRequest) -> Refused | None:

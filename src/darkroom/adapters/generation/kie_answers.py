@@ -12,8 +12,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
-import httpx
-
 from darkroom.kit.log import get_logger
 from darkroom.ports.generation import (
     Again,
@@ -37,6 +35,7 @@ OK: Final = 200
 _MAINTENANCE: Final = 455
 _FEATURE_OFF: Final = 505
 _UNREADABLE: Final = 0
+_SUCCESS: Final = range(200, 300)
 _UNKNOWN_YET: Final = frozenset({404, 422})
 _UNDER_WAY: Final = frozenset({"waiting", "queuing", "generating"})
 _POLICY: Final = frozenset({"400", "422"})
@@ -79,22 +78,22 @@ class Answer:
         """The code to act on: the application's word before that of what stands in front of it."""
         if self.code is not None and self.code != OK:
             return self.code
-        if not httpx.codes.is_success(self.status):
+        if self.status not in _SUCCESS:
             return self.status
         return _UNREADABLE if self.code is None else OK
 
 
-def read_answer(response: httpx.Response, body: bytes) -> Answer:
+def read_answer(status: int, retry_after: str | None, body: bytes) -> Answer:
     """The envelope, or as much of it as there is."""
     envelope = object_in(body)
     code = envelope.get("code")
     return Answer(
-        status=response.status_code,
+        status=status,
         code=code if type(code) is int else None,
         text=_text(envelope.get("msg") or envelope.get("message")),
         data=object_in(envelope.get("data")),
         value=envelope.get("data"),
-        retry_after_seconds=_retry_after_seconds(response.headers.get("retry-after")),
+        retry_after_seconds=_retry_after_seconds(retry_after),
     )
 
 
