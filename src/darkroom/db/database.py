@@ -30,16 +30,22 @@ CUT_SECONDS: Final = 1
 """After its limit a use is cut, and notices within a turn of the loop; whatever does not is cancelled then."""
 SESSION_LIMITS: Final = (
     "SELECT set_config('lock_timeout', '5s', FALSE), set_config('statement_timeout', '15s', FALSE), "
-    "set_config('idle_in_transaction_session_timeout', '10s', FALSE)"
+    "set_config('idle_in_transaction_session_timeout', '10s', FALSE), "
+    "set_config('plan_cache_mode', 'force_generic_plan', FALSE)"
 )
 """Held by the server, for a client that vanished inside a transaction without a word: nobody's row stays locked
-by a dead machine longer than a lease. One row that a peer holds costs 5 s, not a lane."""
+by a dead machine longer than a lease. One row that a peer holds costs 5 s, not a lane.
+
+A plan is made once a connection, blind to its parameters: so are all those that the tests count the rows of.
+Left to itself PostgreSQL planned some statements anew each time, which took it longer than running them."""
 TRANSACTION_LIMITS: Final = (
     "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '15s'; "
     "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 )
 """The same where there is no session. Not a SELECT: that would be the transaction's first query, and an
 isolation level (audit, progress) can only be set before it."""
+PREPARE_AFTER: Final = 1
+"""Runs of a statement on a connection before it is prepared: what comes twice comes always."""
 SETTLE_TRIES: Final = 4
 """Tries of a transaction that lost its connection or a lock fight: 4 with growing pauses is about 2 s."""
 
@@ -148,7 +154,7 @@ class Database:
             check=AsyncConnectionPool.check_connection if check_before_use else None,
             kwargs={
                 "autocommit": True,
-                "prepare_threshold": 5 if prepare_statements else None,
+                "prepare_threshold": PREPARE_AFTER if prepare_statements else None,
                 **CONNECTION_OPTIONS,
             },
         )
