@@ -23,14 +23,13 @@ from bench.places import open_database
 from darkroom.adapters.storage_folder import DurableFolder
 from darkroom.core.answers import WRITE_CREATED, WRITE_READY
 from darkroom.core.attempts import BEGIN_CALLS
-from darkroom.core.jobs import MARK_PROCESSING
 from darkroom.core.people import REFERENCES_OF_JOBS
 from darkroom.core.photos import LOCK_JOBS, STORE_PHOTOS
 from darkroom.core.tasks import CLAIM_PENDING, CLAIM_QUEUED, CLAIM_STORING
 from darkroom.limits import Limits
 
 CLIENTS: Final = 8
-FILE_BYTES: Final = (9_000, 2_000)
+FILE_BYTES: Final = (900, 200)
 """Of a photo of the instant provider and of its thumbnail."""
 FILES_AT_ONCE: Final = 6
 """Threads that Python gives to blocking work on two cores."""
@@ -42,9 +41,9 @@ _READY: Final = """jsonb_build_object('task_id', id, 'claim', claim, 'attempt_id
     'result_url', 'http://127.0.0.1/' || attempt_id || '.jpg', 'credits', 18)"""
 _STORED: Final = """jsonb_build_object('task_id', id, 'claim', claim,
     'object_key', 'generated/' || id || '.jpg', 'sha256', encode(sha256(id::TEXT::BYTEA), 'hex'),
-    'size_bytes', 9000, 'content_type', 'image/jpeg', 'width', 150, 'height', 200,
+    'size_bytes', 900, 'content_type', 'image/jpeg', 'width', 60, 'height', 80,
     'thumbnail_key', 'thumbnails/' || id || '.webp',
-    'thumbnail_sha256', encode(sha256(id::TEXT::BYTEA), 'hex'), 'thumbnail_bytes', 2000,
+    'thumbnail_sha256', encode(sha256(id::TEXT::BYTEA), 'hex'), 'thumbnail_bytes', 200,
     'thumbnail_type', 'image/webp')"""
 
 
@@ -99,7 +98,6 @@ def script(batch: int) -> str:
             "END;",
             "BEGIN;",
             references,
-            _filled(MARK_PROCESSING, values) + ";",
             _filled(BEGIN_CALLS, values) + ";",
             "END;",
             "BEGIN;",

@@ -168,6 +168,18 @@ async def test_a_step_that_is_called_by_name_wakes_alone(any_bell: Doorbell) -> 
     assert await poll is False, "called by nobody's name"
 
 
+async def test_a_call_wakes_one_of_a_steps_lanes(any_bell: Doorbell) -> None:
+    """Two looks at once for what one of them takes: the second would cost the first its processor."""
+    lanes = [asyncio.create_task(any_bell.wait(30, "submit")) for _ in range(2)]
+    await asyncio.sleep(0)
+    await any_bell.ring(step="submit")
+    done, waiting = await asyncio.wait(lanes, timeout=0.05)
+    assert [lane.result() for lane in done] == [True]
+    await any_bell.wake("submit")
+    assert await waiting.pop() is True
+    assert await any_bell.wait(0.01, "submit") is False, "no call was left over"
+
+
 async def test_a_step_that_was_called_while_it_worked_looks_once_more(any_bell: Doorbell) -> None:
     """Else what came due in the middle of its round would wait for its next look, a second later."""
     await any_bell.wake("poll")

@@ -48,9 +48,11 @@ class VanishedError(Exception):
 class _PublishingDoorbell(LocalDoorbell):
     """Publishes as the queue's does, between the same two checkpoints, and nobody gets the message."""
 
-    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
+    async def ring(
+        self, job_id: int | None = None, *, step: str = "", after_seconds: float = 0
+    ) -> None:
         async with outside_call("qstash.publish", timeout_seconds=STEP_SECONDS):
-            await super().ring(job_id, after_seconds=after_seconds)
+            await super().ring(job_id, step=step, after_seconds=after_seconds)
 
 
 class Crash:

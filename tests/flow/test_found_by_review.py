@@ -38,7 +38,7 @@ async def test_an_attempt_that_was_never_called_costs_nothing(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database error between claim and call burned a paid attempt; three of them lost the photos unasked."""
-    real = submit_tasks.references_of_jobs
+    real = submit_tasks.begin_calls
     failing = 5
 
     async def sometimes(*args: object) -> object:
@@ -48,7 +48,7 @@ async def test_an_attempt_that_was_never_called_costs_nothing(
             raise DatabaseUnavailableError("gone")
         return await real(*args)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(submit_tasks, "references_of_jobs", sometimes)
+    monkeypatch.setattr(submit_tasks, "begin_calls", sometimes)
     _, job = await shop.sold()
     for _ in range(5):
         with pytest.raises(DatabaseUnavailableError):

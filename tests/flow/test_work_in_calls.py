@@ -32,8 +32,10 @@ class _Bell:
     def __init__(self) -> None:
         self.rung: list[float] = []
 
-    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
-        del job_id
+    async def ring(
+        self, job_id: int | None = None, *, step: str = "", after_seconds: float = 0
+    ) -> None:
+        del job_id, step
         self.rung.append(after_seconds)
 
     async def wait(self, timeout_seconds: float, step: str = "") -> bool:

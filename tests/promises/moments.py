@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from darkroom.core.attempts import begin_calls
 from darkroom.core.inbox import claim_messages
-from darkroom.core.jobs import claim_due_jobs, mark_processing
+from darkroom.core.jobs import claim_due_jobs
 from darkroom.core.leases import LeaseKind
 from darkroom.core.lifecycle import Kind
 from darkroom.core.payments import claim_silent_payments
@@ -413,7 +413,6 @@ async def _call(
         if not called:
             return
         jobs = sorted({task.job_id for task in tasks})
-        await mark_processing(tx, jobs)
         await begin_calls(tx, [(task.attempt_id, task.id, task.claim) for task in tasks])
         references = await references_of_jobs(tx, jobs)
     for task in tasks if made else ():

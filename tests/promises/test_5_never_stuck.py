@@ -49,8 +49,10 @@ JOBS_COMPLETED = "SELECT count(*) FROM generation_jobs WHERE status = 'completed
 class _DeafDoorbell:
     """Nobody hears it: neither a worker of this process nor one elsewhere."""
 
-    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
-        del job_id, after_seconds
+    async def ring(
+        self, job_id: int | None = None, *, step: str = "", after_seconds: float = 0
+    ) -> None:
+        del job_id, step, after_seconds
 
     async def wake(self, *steps: str, after_seconds: float = 0) -> None:
         """Nobody wakes."""

@@ -4,7 +4,11 @@ import asyncio
 
 
 class LocalDoorbell:
-    """Wakes every waiter of this process at once, or those who wait for a step by its name."""
+    """Wakes every waiter of this process at once, or one of those who wait for a step by its name.
+
+    One, since what is due is taken in batches: a second look beside the first would find nothing and take its
+    time. A step whose batch was full calls itself.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[bool], str] = {}
@@ -16,14 +20,15 @@ class LocalDoorbell:
         self,
         job_id: int | None = None,  # noqa: ARG002 - the port's word
         *,
+        step: str = "",
         after_seconds: float = 0,
     ) -> None:
-        """Wake whoever waits. A ring for later is dropped: waiters look by themselves every second."""
+        """Wake who waits for the step, or everybody. A ring for later is dropped: waiters look every second."""
         if after_seconds <= 0:
-            await self.wake()
+            await self.wake(*([step] if step else []))
 
     async def wake(self, *steps: str, after_seconds: float = 0) -> None:
-        """Wake who waits for these steps, without one whoever waits. Never raises.
+        """Wake one of those who wait for each of these steps, without one whoever waits. Never raises.
 
         Of several for later the first stands, for everybody: who wakes looks again.
         """
@@ -39,11 +44,16 @@ class LocalDoorbell:
         self._later = loop.call_at(at, self._wake, ())
 
     def _wake(self, steps: tuple[str, ...]) -> None:
-        self._called.update(steps)
-        for waiter, step in list(self._waiting.items()):
-            if not waiter.done() and (not steps or step in steps):
-                self._called.discard(step)
-                waiter.set_result(bool(steps))
+        waiting = [(waiter, step) for waiter, step in self._waiting.items() if not waiter.done()]
+        if not steps:
+            for waiter, _ in waiting:
+                waiter.set_result(False)
+        for called in steps:
+            first = next((waiter for waiter, step in waiting if step == called), None)
+            if first is None or first.done():
+                self._called.add(called)
+            else:
+                first.set_result(True)
 
     async def wait(self, timeout_seconds: float, step: str = "") -> bool:
         """Return at the next ring, or after the timeout; True: this step was called by its name."""

@@ -103,7 +103,9 @@ class QStashDoorbell:
         self._failures = 0
         self._paused_until = -math.inf
 
-    async def ring(self, job_id: int | None = None, *, after_seconds: float = 0) -> None:
+    async def ring(
+        self, job_id: int | None = None, *, step: str = "", after_seconds: float = 0
+    ) -> None:
         """Wake this process, and publish one message unless another on its way says the same.
 
         Never raises, and takes `call_seconds` at most. Whether it was published, nobody needs to know.
@@ -112,7 +114,7 @@ class QStashDoorbell:
             TransactionOpenError: our own mistake.
         """
         assert_no_transaction("qstash.publish")
-        await self._local.ring(job_id, after_seconds=after_seconds)
+        await self._local.ring(job_id, step=step, after_seconds=after_seconds)
         now = self._clock()
         delay_seconds = self._delay_until_due(job_id, now, max(after_seconds, 0))
         if delay_seconds is None:

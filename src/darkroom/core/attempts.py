@@ -12,12 +12,22 @@ from psycopg.rows import class_row, scalar_row
 from darkroom.db.database import Connection
 
 BEGIN_CALLS: Final = """
+WITH ours AS (
+    SELECT ours.attempt_id, t.job_id
+    FROM unnest(%(attempts)s::BIGINT[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
+         AS ours (attempt_id, task_id, claim)
+    JOIN kie_tasks t ON t.id = ours.task_id
+    WHERE t.claim = ours.claim AND t.status = 'submitting'
+), asked AS (
+    UPDATE generation_jobs SET status = 'processing', updated_at = darkroom_now()
+    WHERE id IN (SELECT job_id FROM ours) AND status = 'pending'
+    RETURNING id
+)
 UPDATE task_attempts a SET called_at = darkroom_now()
-FROM unnest(%(attempts)s::BIGINT[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
-     AS ours (attempt_id, task_id, claim)
-JOIN kie_tasks t ON t.id = ours.task_id
+FROM ours
+-- Jobs are locked first, as everywhere: counting them makes it so.
 WHERE a.id = ours.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
-  AND t.claim = ours.claim AND t.status = 'submitting'
+  AND (SELECT count(*) FROM asked) >= 0
 RETURNING a.id
 """
 
@@ -25,8 +35,8 @@ RETURNING a.id
 async def begin_calls(tx: Connection, attempts: list[tuple[int, int, int]]) -> set[int]:
     """Say that calls may be made from here on: (attempt id, task id, claim). Returns the attempts that may.
 
-    Those not returned belong to tasks that somebody else has by now, and must not be called. A crash before
-    this commits costs nothing; after it, an answer may be missing.
+    Their jobs are `processing` from here on. Those not returned belong to tasks that somebody else has by now,
+    and must not be called. A crash before this commits costs nothing; after it, an answer may be missing.
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(

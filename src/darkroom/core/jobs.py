@@ -179,17 +179,6 @@ async def find_started_job(tx: Connection, job_id: int) -> StartedJob | None:
         return await cursor.fetchone()
 
 
-MARK_PROCESSING: Final = """
-UPDATE generation_jobs SET status = 'processing', updated_at = darkroom_now()
-WHERE id = ANY(%(jobs)s) AND status = 'pending'
-"""
-
-
-async def mark_processing(tx: Connection, job_ids: list[int]) -> None:
-    """Say that a provider is being asked for something of these jobs. Harmless twice."""
-    await tx.execute(MARK_PROCESSING, {"jobs": job_ids})
-
-
 @dataclass(frozen=True, slots=True)
 class JobClaim:
     """A job that this worker may settle while its lease holds."""

@@ -70,6 +70,8 @@ async def collect_due_photos(darkroom: Darkroom) -> int:
         )
     if not tasks:
         return 0
+    if len(tasks) == limits.batch:
+        await darkroom.doorbell.wake("collect")
     await checkpoint("collect.claimed")
     async with darkroom.database.connection() as tx:
         references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))

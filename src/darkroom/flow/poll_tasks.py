@@ -49,6 +49,8 @@ async def poll_due_tasks(darkroom: Darkroom) -> int:
         tasks = await claim_pending(tx, limit=limits.batch, lease_seconds=limits.lease_seconds)
     if not tasks:
         return 0
+    if len(tasks) == limits.batch:
+        await darkroom.doorbell.wake("poll")
     await checkpoint("poll.claimed")
     async with darkroom.database.connection() as tx:
         references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
@@ -66,9 +68,8 @@ async def poll_due_tasks(darkroom: Darkroom) -> int:
 
 
 async def _write_ready(darkroom: Darkroom, answers: Sequence[ReadyThere]) -> Sequence[bool]:
-    async with darkroom.database.transaction() as tx:
+    async with darkroom.database.connection() as tx:
         moved = await write_ready(tx, answers)
-        await checkpoint("poll.before_commit")
     await checkpoint("poll.after_commit")
     return [one.task.id in moved for one in answers]
 

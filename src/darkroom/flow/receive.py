@@ -109,7 +109,7 @@ async def receive_payment_notice(
         )
     await checkpoint("receive.notice_stored")
     if fresh:
-        await darkroom.doorbell.ring()
+        await darkroom.doorbell.ring(step="notice")
     return provider.notice_reply
 
 
@@ -155,7 +155,7 @@ async def receive_generation_callback(
             },
         )
     await checkpoint("receive.callback_stored")
-    await darkroom.doorbell.ring()
+    await darkroom.doorbell.ring(step="notice")
 
 
 async def receive_queue_message(

@@ -95,7 +95,7 @@ async def start_generation(darkroom: Darkroom, request: GenerateRequest) -> Star
     await checkpoint("start.after_commit")
     if job is None:
         raise await _explain(darkroom, request)
-    await darkroom.doorbell.ring(job.id)
+    await darkroom.doorbell.ring(job.id, step="submit")
     return job
 
 

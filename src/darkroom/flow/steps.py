@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 WORK_STEPS: Final = (
-    Step("notice", take_due_notices, 2, 1, ("submit", "poll")),
+    Step("notice", take_due_notices, 2, 1),
     Step("submit", submit_due_tasks, 2, 1, ("poll", "finish")),
     Step("settle", settle_unknown_tasks, 1, 1, ("submit", "poll", "finish")),
     Step("poll", poll_due_tasks, 2, 1, ("collect", "submit", "finish")),

@@ -16,7 +16,6 @@ from darkroom.core.budget import (
     pause_provider,
     take_budget,
 )
-from darkroom.core.jobs import mark_processing
 from darkroom.core.people import references_of_jobs
 from darkroom.core.tasks import (
     TaskClaim,
@@ -39,10 +38,14 @@ from darkroom.ports.generation import (
     GenerationProvider,
     GenerationRequest,
     NoAnswer,
+    Reference,
     Refused,
 )
 
 log = get_logger("flow")
+
+References = dict[int, tuple[Reference, ...]]
+"""By job."""
 
 PLACE_SECONDS: Final = 0.01
 """After a place came free: our clock and the database's differ by less, and a look too early is made again."""
@@ -64,15 +67,15 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     `settle_unknown` goes on from there.
     """
     tasks: list[TaskClaim] = []
+    references: References = {}
     for name in darkroom.generation:
-        tasks += await _claim_within_budget(darkroom, name)
+        claimed, shown = await _claim_within_budget(darkroom, name)
+        tasks += claimed
+        references |= shown
     if not tasks:
         return 0
     await checkpoint("submit.claimed")
-    job_ids = sorted({task.job_id for task in tasks})
-    async with darkroom.database.transaction() as tx:
-        references = await references_of_jobs(tx, job_ids)
-        await mark_processing(tx, job_ids)
+    async with darkroom.database.connection() as tx:
         callable_now = await begin_calls(
             tx, [(task.attempt_id, task.id, task.claim) for task in tasks]
         )
@@ -91,10 +94,17 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     return len(tasks)
 
 
-async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskClaim]:
-    """Take what the provider's budget allows, and the tasks whose turn it is, in one transaction."""
+async def _claim_within_budget(
+    darkroom: Darkroom, provider: str
+) -> tuple[list[TaskClaim], References]:
+    """Take what the provider's budget allows, and the tasks whose turn it is, in one transaction.
+
+    With the selfies that their jobs were started with.
+    """
     limits = darkroom.limits
     one = darkroom.generation[provider]
+    tasks: list[TaskClaim] = []
+    references: References = {}
     async with darkroom.database.transaction() as tx:
         granted = await take_budget(
             tx,
@@ -104,7 +114,7 @@ async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskCl
             price_credits=one.price_credits,
         )
         if granted > 0:
-            return await claim_queued(
+            tasks = await claim_queued(
                 tx,
                 provider=provider,
                 limit=granted,
@@ -112,12 +122,19 @@ async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskCl
                 model=one.model,
                 price_credits=one.price_credits,
             )
+        if tasks:
+            references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
+    if granted > 0:
+        if len(tasks) == limits.batch:
+            await darkroom.doorbell.wake("submit")
+        return tasks, references
+    async with darkroom.database.connection() as tx:
         place_in_seconds = await next_place_seconds(tx, one.account)
     if place_in_seconds is not None:
         # Looking every second, each place of the window would stand empty for half a second: a twentieth of
         # what the provider lets us have.
         await darkroom.doorbell.wake(after_seconds=place_in_seconds + PLACE_SECONDS)
-    return []
+    return [], {}
 
 
 async def _submit(

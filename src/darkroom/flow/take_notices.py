@@ -72,6 +72,8 @@ async def take_due_notices(darkroom: Darkroom) -> int:
         messages = await claim_messages(tx, limit=limits.batch, lease_seconds=limits.lease_seconds)
     if not messages:
         return 0
+    if len(messages) == limits.batch:
+        await darkroom.doorbell.wake("notice")
     await checkpoint("notice.claimed")
 
     async def take(message: InboxMessage) -> None:
