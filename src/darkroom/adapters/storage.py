@@ -104,22 +104,25 @@ class Storage:
             if in_parts and await self._has(key, data):
                 break
             if await self._put(key, data, content_type, in_parts=in_parts):
-                break
+                return
             if await self._has(key, data):
                 break
         else:
             raise StorageUnavailableError("put: it is there and is not")
         if self._folder is not None and self._durable is not None:
+            # Whoever wrote it may have died before it was durable.
             await asyncio.to_thread(self._durable.keep, self._folder / key)
 
     async def _put(self, key: str, data: bytes, content_type: str, *, in_parts: bool) -> bool:
-        """Whether it was written; False: something is there."""
-        attributes: Attributes | None = (
-            None if self._folder is not None else {"Content-Type": content_type}
-        )
+        """Whether it was written, durably; False: something is there."""
+        attributes: Attributes = {"Content-Type": content_type}
         mode: Literal["create"] | None = None if in_parts else "create"
         try:
             async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
+                if self._folder is not None and self._durable is not None:
+                    path = self._folder / key
+                    await asyncio.to_thread(self._put_file, self._durable, path, key, data)
+                    return True
                 await self._store.put_async(
                     key,
                     data,
@@ -134,6 +137,11 @@ class Storage:
         except (BaseError, OSError, TimeoutError) as error:
             raise StorageUnavailableError(f"put: {reason_of(error)}") from error
         return True
+
+    def _put_file(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
+        """In one thread: each change of threads costs as much as writing a small file."""
+        self._store.put(key, data, mode="create", use_multipart=False)
+        durable.keep(path)
 
     async def _has(self, key: str, data: bytes) -> bool:
         """Whether exactly these bytes are there; False: nothing is. Raises ObjectConflictError."""
