@@ -21,6 +21,11 @@ MAKES_SECONDS: Final = 0.3
 """How long the provider makes a photo: longer than creating all seven takes."""
 SPREAD_SECONDS: Final = 0.15
 """Between two photos of a set: a provider does not end them in one moment."""
+LOOK_SECONDS: Final = 0.1
+"""Between a customer's looks whether the payment has arrived: oftener than the page's second. Without a pause
+this one customer would take half of the processor from those who work for it."""
+WARM_UP: Final = 3
+"""Orders before anything is measured."""
 ORDER_SECONDS: Final = 60
 STYLE: Final = "signature"
 TIER: Final = "starter"
@@ -51,7 +56,7 @@ class _Place:
 def measure_waits(server: str, *, orders: int, load: int = 0) -> Waits:
     """`orders` sets one after the other, while `load` photos of others wait to be made in the background."""
     with (
-        open_database(server, customers=orders + load // 7 + 2) as dsn,
+        open_database(server, customers=WARM_UP + orders + load // 7 + 1) as dsn,
         tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
     ):
         return asyncio.run(_measure(dsn, Path(folder), orders, load))
@@ -71,9 +76,10 @@ async def _measure(dsn: str, folder: Path, orders: int, load: int) -> Waits:
         customers = one.execute("SELECT user_id, id FROM avatars ORDER BY id").fetchall()
     arrived: dict[str, float] = {}
     async with _standing(dsn, folder, MAKES_SECONDS) as place:
-        await _order(place, customers[orders][0], customers[orders][1], arrived)
-        arrived.clear()
-        busy = asyncio.create_task(_keep_busy(place, customers[orders + 1 :], load))
+        for _ in range(WARM_UP):
+            user_id, avatar_id = customers.pop()
+            await _order(place, user_id, avatar_id, {})
+        busy = asyncio.create_task(_keep_busy(place, customers[orders:], load))
         for user_id, avatar_id in customers[:orders]:
             await _order(place, user_id, avatar_id, arrived)
         busy.cancel()
@@ -97,6 +103,7 @@ async def _order(place: _Place, user_id: int, avatar_id: int, arrived: dict[str,
     async with asyncio.timeout(ORDER_SECONDS):
         job_id = None
         while job_id is None:
+            await asyncio.sleep(LOOK_SECONDS)
             shown = await _get(place, f"/api/payments/{payment['paymentId']}", user_id)
             job_id = shown["data"]["jobId"]
         await _watch(place, user_id, int(job_id), arrived)
