@@ -12,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.budget import measure_budget, measure_rush
 from bench.claims import CLIENTS, Claims, measure_ours, measure_pgbench, percentile
-from bench.latency import Waits, measure_waits
+from bench.latency import UNCALLED_SECONDS, Waits, measure_uncalled, measure_waits
 from bench.limit import measure_limit
 from bench.photos import Photos
 from bench.photos import measure_ours as measure_photos
+from bench.pictures import picture_ms
 from bench.places import open_server
 from bench.rivals.measure import KILL_SETS, Rivals, measure_all, rows_of, show_rivals
 from bench.rivals.measure import SETS as RIVAL_SETS
@@ -32,6 +33,8 @@ ORDERS: Final = 40
 LOAD: Final = 420
 """Photos of others that are made meanwhile."""
 
+UNCALLED: Final = 12
+"""At once; 84 photos."""
 SEED: Final = 1
 """Of the moments at which workers are killed."""
 
@@ -114,11 +117,31 @@ class Run:
         (step,) = self._turns("waits", times=1)
         idle = measure_waits(self._server, orders=orders)
         loaded = measure_waits(self._server, orders=orders, load=load)
+        uncalled = measure_uncalled(self._server, orders=UNCALLED)
         step()
         self.figures += [
             *_figures_of(idle, "idle", 20, 50),
             *_figures_of(loaded, "busy", None, None),
+            Figure(
+                f"picture there to stored, nobody calls back, made in {UNCALLED_SECONDS} s",
+                "ms p99",
+                percentile(uncalled, 0.99) * 1000,
+                note=f"p50 {percentile(uncalled, 0.5) * 1000:,.0f} ms; asked after half of the time waited",
+            ),
         ]
+
+    def pictures(self) -> None:
+        """What no way around a picture saves: the same for whoever makes it."""
+        (step,) = self._turns("a real picture", times=1)
+        self.figures.append(
+            Figure(
+                "one core, to read a photo of 1792 x 2400 and make it small",
+                "ms",
+                picture_ms(),
+                note="in none of the rows above: their pictures are tiny",
+            )
+        )
+        step()
 
     def budget(self) -> None:
         """The provider's limit, and who waits for whom."""
@@ -215,6 +238,7 @@ def bench(
         run = Run(server, progress, repeats)
         run.claims(claims)
         run.photos(sets)
+        run.pictures()
         run.waits(ORDERS, LOAD)
         run.budget()
         run.rush(rush)

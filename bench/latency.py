@@ -16,6 +16,7 @@ import psycopg
 
 from bench.photos import running, told_by
 from bench.places import open_database
+from bench.worker import NOBODY
 
 MAKES_SECONDS: Final = 0.3
 """How long the provider makes a photo: longer than creating all seven takes."""
@@ -26,6 +27,8 @@ LOOK_SECONDS: Final = 0.1
 this one customer would take half of the processor from those who work for it."""
 WARM_UP: Final = 3
 """Orders before anything is measured."""
+UNCALLED_SECONDS: Final = 10
+"""How long a photo takes to make whose provider never calls back."""
 ORDER_SECONDS: Final = 60
 STYLE: Final = "signature"
 TIER: Final = "starter"
@@ -62,11 +65,36 @@ def measure_waits(server: str, *, orders: int, load: int = 0) -> Waits:
         return asyncio.run(_measure(dsn, Path(folder), orders, load))
 
 
+def measure_uncalled(server: str, *, orders: int) -> list[float]:
+    """`orders` sets at once whose provider calls nobody back: seconds from each picture to its row."""
+    with (
+        open_database(server, customers=orders) as dsn,
+        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
+    ):
+        return asyncio.run(_measure_uncalled(dsn, Path(folder), orders)).to_stored
+
+
+async def _measure_uncalled(dsn: str, folder: Path, orders: int) -> Waits:
+    with psycopg.connect(dsn) as one:
+        rows = one.execute("SELECT user_id, id FROM avatars ORDER BY id").fetchall()
+    customers = [(int(user_id), int(avatar_id)) for user_id, avatar_id in rows[:orders]]
+    async with _standing(dsn, folder, UNCALLED_SECONDS, NOBODY) as place:
+        await asyncio.gather(
+            *(_order(place, user_id, avatar_id, {}) for user_id, avatar_id in customers)
+        )
+        told = told_by(place.provider_port)
+    return _waits(dsn, customers, told, {})
+
+
 @asynccontextmanager
-async def _standing(dsn: str, folder: Path, makes_seconds: float) -> AsyncGenerator[_Place]:
+async def _standing(
+    dsn: str, folder: Path, makes_seconds: float, callback_url: str = ""
+) -> AsyncGenerator[_Place]:
     async with (
         running("bench.provider", str(makes_seconds), "0", str(SPREAD_SECONDS)) as provider_port,
-        running("bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}") as port,
+        running(
+            "bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}", callback_url
+        ) as port,
     ):
         yield _Place(port, provider_port, dsn)
 

@@ -1,7 +1,7 @@
 """`darkroom run` for a measurement: server, worker and sandbox bank in one process, as a newcomer has them.
 
-Run as `python -m bench.whole DSN FOLDER PROVIDER_URL`; prints its port, stops at SIGTERM. kie.ai is whoever
-listens at PROVIDER_URL, and calls back here.
+Run as `python -m bench.whole DSN FOLDER PROVIDER_URL [CALLBACK_URL]`; prints its port, stops at SIGTERM. kie.ai
+is whoever listens at PROVIDER_URL, and calls back here, or to CALLBACK_URL.
 """
 
 import logging
@@ -17,7 +17,7 @@ from darkroom.twin.bank import SandboxBank
 from darkroom.wiring import BANK_PATH, bank_url, build_application, sandbox_secret
 
 
-async def _main(dsn: str, folder: str, base_url: str) -> None:
+async def _main(dsn: str, folder: str, base_url: str, callback_url: str = "") -> None:
     configure_logging("json", level=logging.ERROR)
     listening = listen_on_free_port()
     port = listening.getsockname()[1]
@@ -27,10 +27,10 @@ async def _main(dsn: str, folder: str, base_url: str) -> None:
         file=Path(folder) / "sandbox-bank.sqlite",
         public_url=bank_url(settings),
     )
-    callback_url = f"http://127.0.0.1:{port}"
+    called_back = callback_url or f"http://127.0.0.1:{port}"
     async with (
         bank.running(),
-        open_worker(dsn, Path(folder), base_url, callback_url, port=port) as darkroom,
+        open_worker(dsn, Path(folder), base_url, called_back, port=port) as darkroom,
     ):
         application = build_application(
             darkroom, settings, worker=Worker(darkroom), mounts={BANK_PATH: bank.app}
@@ -41,4 +41,4 @@ async def _main(dsn: str, folder: str, base_url: str) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_main(*sys.argv[1:4]))
+    uvloop.run(_main(*sys.argv[1:5]))

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from darkroom.config import Settings
+from darkroom.core.audit import AUDIT_SECONDS
 from darkroom.db.database import Database
 from darkroom.edges import worker as worker_module
-from darkroom.edges.worker import Worker
+from darkroom.edges.worker import Worker, audit_pause_seconds
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.receive import receive_generation_callback
 from darkroom.flow.steps import CHORES, HOUSE_STEPS, WORK_STEPS, Step
@@ -25,6 +26,15 @@ def test_work_and_chores_leave_room_in_a_small_pool() -> None:
     chores, audit, renewal, listener = 1, 1, 1, 1
     pool = Settings.model_fields["database_pool_size"].default
     assert lanes + chores + audit + renewal + listener <= 0.8 * pool, "a fifth is for requests"
+
+
+def test_the_audit_of_a_large_shop_comes_seldom_enough_to_leave_room_for_its_work() -> None:
+    """It reads all rows, a million photos in half a minute: ten million passed the limit that it had."""
+    usual = Limits().audit_seconds
+    for took_seconds in (0, 1, usual / 20):
+        assert audit_pause_seconds(Limits(), took_seconds) == usual
+    assert audit_pause_seconds(Limits(), 300) == pytest.approx(5700)
+    assert AUDIT_SECONDS > 10 * 300, "the limit of one is not what stops it"
 
 
 async def test_no_ring_wakes_a_chore_and_no_two_run_at_once(

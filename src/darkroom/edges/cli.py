@@ -1,16 +1,19 @@
 """`darkroom`: everything an operator does from a terminal."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from darkroom.config import Settings
-from darkroom.core.audit import Report, run_audit
+from darkroom.core.audit import ALL_QUESTIONS, Report, run_audit
 from darkroom.core.dead_letters import DeadLetter
 from darkroom.db.migrate import migrate
 from darkroom.edges.books import add_books
@@ -232,8 +235,25 @@ async def _migrate(wires: Wires, settings: Settings) -> int:
 
 
 async def _audit(wires: Wires, settings: Settings) -> Report:
+    errors = Console(stderr=True)
     async with wires.open_database(settings) as database:
-        return await run_audit(database)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=errors,
+            transient=True,
+            disable=not errors.is_terminal,
+        ) as progress:
+            bar = progress.add_task("asking", total=len(ALL_QUESTIONS))
+            # One less: what is being asked is not yet answered.
+            numbers = itertools.count()
+
+            def asked(name: str) -> None:
+                progress.update(bar, completed=next(numbers), description=name.replace("_", " "))
+
+            return await run_audit(database, asked=asked)
 
 
 def _dev(wires: Wires) -> typer.Typer:

@@ -18,6 +18,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.steps import CHORES, ENTRANCES, HOUSE_STEPS, WORK_STEPS, Step
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.log import get_logger
+from darkroom.limits import Limits
 
 log = get_logger("edges")
 
@@ -33,8 +34,18 @@ BEHIND_SECONDS: Final = 0.05
 """How long the other steps let the entrances go first: what came has been taken in by then, as a rule."""
 CHORE_LOOK_SECONDS: Final = 1
 """Between two looks for a chore that is due; none of them is due more often than every minute."""
+AUDIT_SHARE: Final = 0.05
+"""Of a worker's time, and of the database's, that goes into asking whether all promises are kept."""
 STOP_SECONDS: Final = 10
 """How long a stopping worker lets rounds in flight finish: one lease, after which others have them anyway."""
+
+
+def audit_pause_seconds(limits: Limits, took_seconds: float) -> float:
+    """Until the next audit: the usual pause, or so much longer that reading all is a twentieth of the time.
+
+    Half a minute is what a million photos take.
+    """
+    return max(limits.audit_seconds, took_seconds * (1 / AUDIT_SHARE - 1))
 
 
 class Worker:
@@ -128,16 +139,20 @@ class Worker:
             return
 
     async def _audit_lane(self) -> None:
+        took_seconds = 0.0
         while not self._stopping.is_set():
-            await self._pause(self._darkroom.limits.audit_seconds)
+            await self._pause(audit_pause_seconds(self._darkroom.limits, took_seconds))
             if self._stopping.is_set():
                 return
+            began = time.monotonic()
             try:
                 report = await run_audit(self._darkroom.database)
             except Exception:
                 # The alarm itself must not fall silent: the age of the last audit tells.
                 log.exception("audit failed")
                 continue
+            finally:
+                took_seconds = time.monotonic() - began
             AUDIT_LAST.set_to_current_time()
             AUDIT_FINDINGS.clear()
             for finding in report.findings:
