@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from fastapi import FastAPI
+from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
 from rich.console import Console
 from rich.table import Table
 from starlette.types import ASGIApp
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 from darkroom.config import Settings, SettingsError, read_settings
 from darkroom.core.audit import Report
 from darkroom.core.requests import UserLeftError
-from darkroom.db.database import Database, DatabaseUnavailableError
+from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
@@ -153,6 +154,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail("this customer asked to be forgotten")
     except DatabaseUnavailableError:
         fail("the database does not answer")
+    except DatabaseRefusedError as error:
+        if isinstance(error.__cause__, (UndefinedTable, UndefinedColumn, UndefinedFunction)):
+            fail("the database's tables are not those of this version: run `darkroom migrate`")
+        fail(f"the database refused: {str(error).splitlines()[0]}")
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
