@@ -2,9 +2,15 @@
 
 import asyncio
 import io
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
+from aiohttp import ClientConnectorCertificateError, ClientResponse
+from aiohttp.client_reqrep import ConnectionKey
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,6 +18,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from darkroom.adapters.download import Downloader
+from darkroom.adapters.http_calls import HttpCaller
 from darkroom.kit.outside import TransactionOpenError, transaction_marked
 from darkroom.ports.generation import BadResultError, LinkDeadError, ProviderUnavailableError
 from darkroom.twin.kie import KieTwin
@@ -55,6 +62,49 @@ async def test_a_passing_trouble_is_not_the_pictures_fault(
     with pytest.raises(ProviderUnavailableError):
         await downloader.fetch(result_url)
     assert await downloader.fetch(result_url)
+
+
+class _Unvouched(HttpCaller):
+    """Nobody whom we trust vouches for who answers."""
+
+    def open(self, *_: object, **__: object) -> AbstractAsyncContextManager[ClientResponse]:
+        """Fails as the library does."""
+        key = ConnectionKey("results.example", 443, True, True, None, None, None)
+        raise ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("expired"))
+
+
+async def test_a_certificate_that_has_expired_is_not_the_pictures_fault() -> None:
+    """The library's error is a ValueError, too: taken for a bad address, it would buy the photo again."""
+    downloader = Downloader(
+        allow_private=True, hosts_allowed=None, caller=_Unvouched(connect_seconds=1)
+    )
+    with pytest.raises(ProviderUnavailableError, match="Certificate"):
+        await downloader.fetch("https://127.0.0.1/a.png")
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_an_answer_without_a_length_ends_when_its_sender_ends_it(
+    downloader: Downloader, *, reset: bool
+) -> None:
+    """Cut off, half of it would be taken for a bad picture, three of which buy another photo."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + b"x" * 1000)
+        await writer.drain()
+        wire: socket.socket = writer.get_extra_info("socket")
+        if reset:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    server = await asyncio.start_server(send, sock=socket.create_server(("127.0.0.1", 0)))
+    async with server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png"
+        if reset:
+            with pytest.raises(ProviderUnavailableError, match="BrokenOff"):
+                await downloader.fetch(address)
+        else:
+            assert await downloader.fetch(address) == b"x" * 1000
 
 
 @pytest.mark.parametrize("status", [204, 206, 400, 401, 451])

@@ -1,7 +1,10 @@
 """Creating at kie.ai: one call, three kinds of answer, and only a certain no is a no."""
 
 import asyncio
+import gzip
+import json
 import socket
+import struct
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -322,9 +325,9 @@ async def test_a_provider_that_nothing_was_sent_to_has_no_task(
 @pytest.mark.parametrize(
     ("said", "lost_as"),
     [
-        (b"", "AnswerLostError"),
-        (b"RESET", "AnswerLostError"),
-        (b"HTTP/1.1 200 OK\r\nContent-Le", "AnswerLostError"),
+        (b"", "HungUpError"),
+        (b"RESET", "BrokenOffError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "HungUpError"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", "ClientPayloadError"),
         (b"SSH-2.0-other\r\n\r\n", "ClientResponseError"),
         (b"SILENCE", "TimeoutError"),
@@ -340,8 +343,8 @@ async def test_a_connection_lost_after_sending_is_no_answer_and_nothing_is_sent_
         if said == b"SILENCE":
             await reader.read()
         elif said == b"RESET":
-            writer.transport.abort()
-            return
+            wire: socket.socket = writer.get_extra_info("socket")
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
             writer.write(said)
         writer.close()
@@ -355,6 +358,23 @@ async def test_a_connection_lost_after_sending_is_no_answer_and_nothing_is_sent_
         assert answer == NoAnswer(lost_as)
         await kie.close()
     assert [request[:5] for request in heard] == [b"POST "]
+
+
+@pytest.mark.parametrize(
+    ("headers", "packed"),
+    [
+        ({"Content-Encoding": "gzip"}, True),
+        ({"Content-Security-Policy": "a" * 20_000}, False),
+        ({f"X-Front-{number}": "seen" for number in range(200)}, False),
+    ],
+)
+async def test_a_front_that_packs_or_adds_much_loses_no_creation(
+    make_provider: MakeProvider, answering: Answering, headers: dict[str, str], *, packed: bool
+) -> None:
+    """An answer that is not read is 90 s of waiting, and perhaps a second paid task."""
+    body = json.dumps({"code": 200, "msg": "success", "data": {"taskId": "a"}}).encode()
+    address = await answering(gzip.compress(body) if packed else body, headers=headers)
+    assert await make_provider(base_url=address).create(request_with()) == Created("a")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422])

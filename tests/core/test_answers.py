@@ -1,9 +1,17 @@
 """Many rows in one statement: each keeps its own fence, and none is counted with another's job."""
 
+import asyncio
+
 from darkroom.core.answers import CreatedThere, ReadyThere, write_created, write_ready
-from darkroom.core.attempts import begin_calls
+from darkroom.core.attempts import BEGIN_CALLS, begin_calls
 from darkroom.core.photos import StoredPicture, store_photos
-from darkroom.core.tasks import TaskClaim, claim_pending, claim_queued, claim_storing
+from darkroom.core.tasks import (
+    TaskClaim,
+    claim_pending,
+    claim_queued,
+    claim_storing,
+    fail_task,
+)
 from tests.shop import Shop
 
 
@@ -113,3 +121,55 @@ def _picture(task: TaskClaim) -> StoredPicture:
         width=1,
         height=1,
     )
+
+
+async def _begun_behind_a_settlement(shop: Shop, statement: str) -> tuple[set[int], TaskClaim]:
+    """Calls are begun while somebody else has their job, and ends one of its tasks. Gives who may call."""
+    await shop.sold()
+    async with shop.database.transaction() as tx:
+        tasks = await claim_queued(tx, provider="scripted", limit=20, lease_seconds=10)
+
+    async def begin() -> set[int]:
+        values = {
+            "attempts": [task.attempt_id for task in tasks],
+            "tasks": [task.id for task in tasks],
+            "claims": [task.claim for task in tasks],
+        }
+        async with shop.database.connection() as tx:
+            found = await (await tx.execute(statement.encode(), values)).fetchall()
+        return {attempt_id for (attempt_id,) in found}
+
+    async with shop.database.transaction() as tx:
+        await tx.execute("SELECT FROM generation_jobs FOR NO KEY UPDATE")
+        beginning = asyncio.create_task(begin())
+        while not await shop.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.01)
+        ended = tasks[2]
+        await fail_task(
+            tx,
+            task_id=ended.id,
+            job_id=ended.job_id,
+            claim=ended.claim,
+            source="submitting",
+            code="DEADLINE",
+            text="too late",
+        )
+    shop.audit_at_end = False
+    return await beginning, ended
+
+
+async def test_a_photo_that_is_given_up_while_its_call_is_begun_is_not_called(shop: Shop) -> None:
+    """Its money is on its way back: another generation would be paid for nothing."""
+    begun, ended = await _begun_behind_a_settlement(shop, BEGIN_CALLS)
+    assert len(begun) == 6
+    assert ended.attempt_id not in begun
+
+
+async def test_twin_without_a_second_look_at_the_tasks_it_would_be_called(shop: Shop) -> None:
+    unguarded = BEGIN_CALLS.replace("ORDER BY t.id FOR NO KEY UPDATE OF t", "ORDER BY t.id")
+    assert unguarded != BEGIN_CALLS
+    begun, ended = await _begun_behind_a_settlement(shop, unguarded)
+    assert ended.attempt_id in begun

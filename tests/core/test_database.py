@@ -49,6 +49,23 @@ async def test_waiting_in_vain_closes_nothing(dsn: str, monkeypatch: pytest.Monk
     await database.close()
 
 
+@pytest.mark.parametrize("has_sessions", [True, False])
+async def test_a_statement_waits_for_a_row_no_longer_than_we_may(
+    dsn: str, *, has_sessions: bool
+) -> None:
+    """Behind a pooler there is no session to keep a limit: a write of one statement brings it along."""
+    database = Database(dsn, prepare_statements=has_sessions)
+    await database.open()
+    async with database.statement() as connection:
+        limits = await (
+            await connection.execute(
+                "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+            )
+        ).fetchone()
+    await database.close()
+    assert limits == ("5s", "15s")
+
+
 async def test_a_restart_is_one_drain_and_a_lost_connection_costs_itself(dsn: str) -> None:
     database = Database(dsn, pool_size=3)
     await database.open()

@@ -34,6 +34,7 @@ def test_the_audit_of_a_large_shop_comes_seldom_enough_to_leave_room_for_its_wor
     for took_seconds in (0, 1, usual / 20):
         assert audit_pause_seconds(Limits(), took_seconds) == usual
     assert audit_pause_seconds(Limits(), 300) == pytest.approx(5700)
+    assert audit_pause_seconds(Limits(), AUDIT_SECONDS) == 4 * 3600, "known the same day"
     assert AUDIT_SECONDS > 10 * 300, "the limit of one is not what stops it"
 
 

@@ -116,6 +116,9 @@ class Downloader:
                 if isinstance(answer, bytes):
                     return answer
                 url = url.join(_parsed(answer))
+        except NOTHING_SENT:
+            # One of them, a certificate that nobody vouches for, is a ValueError: not the picture's fault.
+            raise
         except ValueError as error:
             raise BadResultError("download: not an address") from error
         raise BadResultError("download: too many redirects")

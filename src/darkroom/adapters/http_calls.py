@@ -32,6 +32,10 @@ KEPT_SECONDS: Final = 5
 """How long an idle connection is kept: those who serve us close theirs after 15 s at the earliest, as a rule,
 and what they close while we are writing is lost."""
 
+HEAD_BYTES_MAX, HEADERS_MAX = 65_536, 1_000
+"""Of one line and one field of an answer's head, and of fields: what stands in front of those we call may add
+policies and reports by the kilobyte, and an answer that is not read is lost."""
+
 NOTHING_SENT: Final = (ClientConnectorError, ConnectionTimeoutError)
 """No connection came about: whoever was called knows nothing of the call."""
 
@@ -51,6 +55,7 @@ class HttpCaller:
         connect_seconds: until there is a connection: the wait for a free one, the look-up and the handshake.
         keep_connections: for questions that may be asked twice. A kept connection that the other side has just
             closed loses an answer.
+        unpack: answers may come packed although nobody asked for it; otherwise bodies are left as they come.
         headers: of every call.
     """
 
@@ -59,10 +64,12 @@ class HttpCaller:
         *,
         connect_seconds: float,
         keep_connections: bool = False,
+        unpack: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._connect_seconds = connect_seconds
         self._keep_connections = keep_connections
+        self._unpack = unpack
         self._headers = headers
         self._session: ClientSession | None = None
 
@@ -100,7 +107,10 @@ class HttpCaller:
         )
 
     async def close(self) -> None:
-        """Close what is open. A call after that connects anew."""
+        """Close what is open, when nobody calls any more: whoever waits for a free connection is cancelled.
+
+        A call after that connects anew.
+        """
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -127,14 +137,25 @@ class HttpCaller:
             cookie_jar=DummyCookieJar(),
             headers=self._headers,
             timeout=ClientTimeout(total=None, connect=self._connect_seconds, ceil_threshold=never),
-            auto_decompress=False,
+            auto_decompress=self._unpack,
+            max_line_size=HEAD_BYTES_MAX,
+            max_field_size=HEAD_BYTES_MAX,
+            max_headers=HEADERS_MAX,
             middlewares=(_send_once,),
             trust_env=False,
         )
 
 
 class AnswerLostError(ClientError):
-    """The connection was lost before the answer came, by the name of what happened to it."""
+    """The connection was lost before the whole answer came."""
+
+
+class HungUpError(AnswerLostError):
+    """The other side closed it without a word."""
+
+
+class BrokenOffError(AnswerLostError):
+    """It was reset, or could not be written to."""
 
 
 async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -143,8 +164,10 @@ async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> Clie
         return await handler(request)
     except NOTHING_SENT:
         raise
-    except (ClientOSError, ServerDisconnectedError) as error:
-        raise AnswerLostError(type(error).__name__) from error
+    except ServerDisconnectedError as error:
+        raise HungUpError from error
+    except ClientOSError as error:
+        raise BrokenOffError from error
 
 
 async def read_at_most(response: ClientResponse, bytes_max: int) -> bytes | None:
@@ -154,8 +177,12 @@ async def read_at_most(response: ClientResponse, bytes_max: int) -> bytes | None
         ClientError: it was cut short.
     """
     body = bytearray()
+    protocol = None if response.connection is None else response.connection.protocol
     async for piece in response.content.iter_any():
         body += piece
         if len(body) > bytes_max:
             return None
+    if protocol is not None and isinstance(protocol.exception(), ClientOSError):
+        # An answer without a length ends with its connection; this one did not come to its end.
+        raise BrokenOffError
     return bytes(body)

@@ -5,8 +5,10 @@ import contextlib
 import hashlib
 import heapq
 from collections.abc import AsyncGenerator, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
@@ -53,6 +55,8 @@ LINK_SECONDS_MAX: Final = 7 * 86_400
 """S3's own limit, which nothing but S3 checks (external-apis 6.2)."""
 PAGE_MAX: Final = 1000
 """What one answer of S3 lists at most."""
+WRITERS: Final = 6
+"""Files of a folder written at once: they keep a disk busy, and a batch that waits for them has its 30 s."""
 PUTS_MAX: Final = 2
 """Of one object in one call: the second when what was in the way is gone."""
 PROOFS: Final = "proofs"
@@ -81,6 +85,8 @@ class Storage:
         self._streams = streams or store
         self._folder = folder
         self._durable = None if folder is None else DurableFolder(folder)
+        # Threads of its own: a disk that hangs must not take those that look names up and decode.
+        self._writers = ThreadPoolExecutor(WRITERS, "storage")
 
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         """Store the bytes durably; the same bytes again are success.
@@ -121,7 +127,8 @@ class Storage:
             async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
                 if self._folder is not None and self._durable is not None:
                     path = self._folder / key
-                    await asyncio.to_thread(self._put_file, self._durable, path, key, data)
+                    put = partial(self._put_file, self._durable, path, key, data)
+                    await asyncio.get_running_loop().run_in_executor(self._writers, put)
                     return True
                 await self._store.put_async(
                     key,

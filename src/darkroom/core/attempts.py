@@ -12,22 +12,29 @@ from psycopg.rows import class_row, scalar_row
 from darkroom.db.database import Connection
 
 BEGIN_CALLS: Final = """
-WITH ours AS (
-    SELECT ours.attempt_id, t.job_id
-    FROM unnest(%(attempts)s::BIGINT[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
-         AS ours (attempt_id, task_id, claim)
-    JOIN kie_tasks t ON t.id = ours.task_id
-    WHERE t.claim = ours.claim AND t.status = 'submitting'
+WITH ours AS MATERIALIZED (
+    SELECT * FROM unnest(%(attempts)s::BIGINT[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
+             AS ours (attempt_id, task_id, claim)
+), jobs AS MATERIALIZED (
+    SELECT j.id FROM generation_jobs j
+    WHERE j.status = 'pending' AND j.id = ANY(ARRAY(
+        SELECT t.job_id FROM kie_tasks t JOIN ours ON ours.task_id = t.id
+        WHERE t.claim = ours.claim AND t.status = 'submitting'))
+    ORDER BY j.id FOR NO KEY UPDATE
 ), asked AS (
-    UPDATE generation_jobs SET status = 'processing', updated_at = darkroom_now()
-    WHERE id IN (SELECT job_id FROM ours) AND status = 'pending'
-    RETURNING id
+    UPDATE generation_jobs j SET status = 'processing', updated_at = darkroom_now()
+    FROM jobs WHERE j.id = jobs.id
+    RETURNING j.id
+), held AS MATERIALIZED (
+    -- Jobs first, tasks second, as everywhere: counting makes it so. Whoever had a job may have ended tasks.
+    SELECT ours.attempt_id
+    FROM kie_tasks t JOIN ours ON ours.task_id = t.id
+    WHERE t.claim = ours.claim AND t.status = 'submitting' AND (SELECT count(*) FROM asked) >= 0
+    ORDER BY t.id FOR NO KEY UPDATE OF t
 )
 UPDATE task_attempts a SET called_at = darkroom_now()
-FROM ours
--- Jobs are locked first, as everywhere: counting them makes it so.
-WHERE a.id = ours.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
-  AND (SELECT count(*) FROM asked) >= 0
+FROM held
+WHERE a.id = held.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
 RETURNING a.id
 """
 

@@ -1,7 +1,7 @@
 """The promises as questions. Each question returns the rows that break it; none means it holds.
 
-The same list runs as `darkroom audit`, every ten minutes in the worker, and at the end of every test
-scenario. All of it in one read-only snapshot.
+The same list runs as `darkroom audit`, every ten minutes in the worker (a large shop's: a twentieth of its
+time), and at the end of every test scenario. All of it in one read-only snapshot.
 """
 
 from collections.abc import Callable, Sequence

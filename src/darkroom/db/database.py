@@ -247,6 +247,15 @@ class Database:
                 # The driver would leave the block without a word, as if it had committed.
                 raise psycopg.OperationalError("the connection was lost inside of its transaction")
 
+    @asynccontextmanager
+    async def statement(self) -> AsyncGenerator[Connection]:
+        """A connection for one statement that may wait for rows: its own transaction, under our limits.
+
+        Where a connection has no session, the limits come with a transaction around it. Raises as `connection`.
+        """
+        async with self.connection() if self.has_sessions else self.transaction() as connection:
+            yield connection
+
     async def settle(
         self,
         work: Callable[[Connection], Awaitable[T]],

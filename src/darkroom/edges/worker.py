@@ -36,6 +36,8 @@ CHORE_LOOK_SECONDS: Final = 1
 """Between two looks for a chore that is due; none of them is due more often than every minute."""
 AUDIT_SHARE: Final = 0.05
 """Of a worker's time, and of the database's, that goes into asking whether all promises are kept."""
+AUDIT_PAUSE_MAX_SECONDS: Final = 4 * 3600
+"""A broken promise is known the same day, however large the shop."""
 STOP_SECONDS: Final = 10
 """How long a stopping worker lets rounds in flight finish: one lease, after which others have them anyway."""
 
@@ -45,7 +47,8 @@ def audit_pause_seconds(limits: Limits, took_seconds: float) -> float:
 
     Half a minute is what a million photos take.
     """
-    return max(limits.audit_seconds, took_seconds * (1 / AUDIT_SHARE - 1))
+    share_seconds = took_seconds * (1 / AUDIT_SHARE - 1)
+    return max(limits.audit_seconds, min(share_seconds, AUDIT_PAUSE_MAX_SECONDS))
 
 
 class Worker:
@@ -144,15 +147,14 @@ class Worker:
             await self._pause(audit_pause_seconds(self._darkroom.limits, took_seconds))
             if self._stopping.is_set():
                 return
-            began = time.monotonic()
+            began, took_seconds = time.monotonic(), 0.0
             try:
                 report = await run_audit(self._darkroom.database)
             except Exception:
                 # The alarm itself must not fall silent: the age of the last audit tells.
                 log.exception("audit failed")
                 continue
-            finally:
-                took_seconds = time.monotonic() - began
+            took_seconds = time.monotonic() - began
             AUDIT_LAST.set_to_current_time()
             AUDIT_FINDINGS.clear()
             for finding in report.findings:

@@ -68,7 +68,7 @@ async def poll_due_tasks(darkroom: Darkroom) -> int:
 
 
 async def _write_ready(darkroom: Darkroom, answers: Sequence[ReadyThere]) -> Sequence[bool]:
-    async with darkroom.database.connection() as tx:
+    async with darkroom.database.statement() as tx:
         moved = await write_ready(tx, answers)
     await checkpoint("poll.after_commit")
     return [one.task.id in moved for one in answers]

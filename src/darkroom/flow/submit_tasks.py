@@ -75,7 +75,7 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     if not tasks:
         return 0
     await checkpoint("submit.claimed")
-    async with darkroom.database.connection() as tx:
+    async with darkroom.database.statement() as tx:
         callable_now = await begin_calls(
             tx, [(task.attempt_id, task.id, task.claim) for task in tasks]
         )

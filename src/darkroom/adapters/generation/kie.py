@@ -173,9 +173,9 @@ class KieProvider:
         connect_seconds = call_seconds * CONNECT_SHARE
         # A kept connection that kie.ai has just closed loses a creation's answer: each such loss is 90 s of
         # waiting and perhaps a second paid task. A handshake is cheaper.
-        self._orders = HttpCaller(connect_seconds=connect_seconds, headers=headers)
+        self._orders = HttpCaller(connect_seconds=connect_seconds, headers=headers, unpack=True)
         self._questions = HttpCaller(
-            connect_seconds=connect_seconds, headers=headers, keep_connections=True
+            connect_seconds=connect_seconds, headers=headers, unpack=True, keep_connections=True
         )
 
     async def create(self, request: GenerationRequest) -> Created | Refused | NoAnswer:
