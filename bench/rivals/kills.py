@@ -32,6 +32,10 @@ SHAKEN: Final = 0.06
 """How far from its share of the photos a kill may happen."""
 BOUND_SECONDS: Final = 120
 """After the last kill: longer than any wait that comes from a default or from what is set here."""
+STRIKES: Final = (0.0, 0.5, 1.0)
+"""Parts of a photo's making after which the three kills come, in an order that is drawn: while an order is
+given to the provider, while it makes the photos, when they are fetched."""
+STRIKE_SHAKEN_SECONDS: Final = 0.03
 APART_SECONDS: Final = 12
 """A kill waits for what the one before it held, but not longer than this: those who wait for minutes would have
 nothing left to be killed at."""
@@ -84,6 +88,10 @@ async def kill_one(server: str, name: str, sets: int, seed: int) -> Killed:
     subject = BY_NAME[name]
     lot = random.Random(f"{name}-{seed}")  # noqa: S311 - to be repeated, not to be secret
     shares = [share + lot.uniform(-SHAKEN, SHAKEN) for share in SHARES]
+    strikes = [
+        max(0.0, part * PROVIDER_SECONDS + lot.uniform(-1, 1) * STRIKE_SHAKEN_SECONDS)
+        for part in lot.sample(STRIKES, len(STRIKES))
+    ]
     with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as made:
         folder = Path(made)
         with (
@@ -92,7 +100,8 @@ async def kill_one(server: str, name: str, sets: int, seed: int) -> Killed:
         ):
             shop = subject.shop(dsn, folder, sets, PAUSE_SECONDS)
             async with running(*shop):
-                return await _Run(subject, one, sets * WANTED_A_SET).go(dsn, folder, shares)
+                run = _Run(subject, one, sets * WANTED_A_SET)
+                return await run.go(dsn, folder, list(zip(shares, strikes, strict=True)))
 
 
 class _Run:
@@ -101,7 +110,7 @@ class _Run:
         self._one = one
         self._wanted = wanted
 
-    async def go(self, dsn: str, folder: Path, shares: list[float]) -> Killed:
+    async def go(self, dsn: str, folder: Path, plan: list[tuple[float, float]]) -> Killed:
         kills: list[_Kill] = []
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(
@@ -113,8 +122,10 @@ class _Run:
                 arguments.append(f"http://127.0.0.1:{door}")
             async with self._one_after_another(arguments) as next_worker:
                 worker = await next_worker()
-                for share in shares:
+                for share, seconds in plan:
                     await self._until_stored(share * self._wanted, kills[-1:])
+                    await self._until_asked(port)
+                    await asyncio.sleep(seconds)
                     await worker.kill()
                     kills.append(self._killed(port))
                     worker = await next_worker()
@@ -156,6 +167,15 @@ class _Run:
             if time.monotonic() > ends_at:
                 raise AssertionError(f"{self._subject.name} stands still")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _until_asked(self, port: str) -> None:
+        """An order that was not there before is being given to the provider: it is in somebody's hands."""
+        before = len(told_by(port)["by_token"])
+        ends_at = time.monotonic() + BOUND_SECONDS
+        while len(told_by(port)["by_token"]) == before:
+            if time.monotonic() > ends_at:
+                raise AssertionError(f"{self._subject.name} asks for nothing")
+            await asyncio.sleep(LOOK_SECONDS / 10)
 
     async def _until_ended(self) -> None:
         ends_at = time.monotonic() + BOUND_SECONDS

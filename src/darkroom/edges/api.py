@@ -35,7 +35,7 @@ KEYS: Final = UUID("6f6b3f0e-5d0a-4f0c-9a65-0d6f1f6a7c21")
 """Under which the ids of requests with a key are made."""
 
 
-def darkroom_of(request: Request) -> Darkroom:
+async def darkroom_of(request: Request) -> Darkroom:
     """The joined program."""
     darkroom: Darkroom = request.app.state.darkroom
     return darkroom

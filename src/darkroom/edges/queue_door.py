@@ -70,7 +70,7 @@ class QueueDoor:
             log.error("queue deliveries refused in a row", url=url, in_a_row=REFUSALS_ALARM)
 
 
-def _door_of(request: Request) -> QueueDoor:
+async def _door_of(request: Request) -> QueueDoor:
     door: QueueDoor = request.app.state.queue_door
     return door
 

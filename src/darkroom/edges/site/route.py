@@ -122,12 +122,12 @@ async def _look(request: Request) -> Visit:
     return Visit(request, session, locale_of(request, session))
 
 
-def _visit(request: Request) -> Visit:
+async def _visit(request: Request) -> Visit:
     visit: Visit = request.state.visit
     return visit
 
 
-def _site(request: Request) -> Site:
+async def _site(request: Request) -> Site:
     site: Site = request.app.state.site
     return site
 
