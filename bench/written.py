@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.rivals.kills import BOUND_SECONDS
 from bench.rivals.subjects import BY_NAME
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -69,7 +70,10 @@ def _figure(one: Mapping[str, Any]) -> str:
 
 
 def _killed(one: Mapping[str, Any]) -> str:
-    last = ", ".join("over" if value is None else f"{value:.0f}" for value in one["last_seconds"])
+    last = ", ".join(
+        "-" if not count else f"over {BOUND_SECONDS}" if value is None else f"{value:.0f}"
+        for count, value in zip(one["held"], one["last_seconds"], strict=True)
+    )
     held = ", ".join(str(count) for count in one["held"])
     return (
         f"| {BY_NAME[one['name']].title} | {held} | {one['lost']} | {one['bought_twice']} | {one['doubled']} "
