@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+import uvloop
 from psycopg.conninfo import conninfo_to_dict
 
 from bench.places import Door, open_database, straight
@@ -51,7 +52,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def measure_ours(server: str, claims: int, *, servers: int = 1, door: Door = straight) -> Claims:
     """`claims` sets started over HTTP, at `servers` processes of ours."""
     with open_database(server, customers=claims + WARM_UP) as dsn:
-        return asyncio.run(drive(dsn, claims, servers=servers, door=door))
+        return uvloop.run(drive(dsn, claims, servers=servers, door=door))
 
 
 WAITING: Final = (
