@@ -45,6 +45,8 @@ def markdown(content: Mapping[str, Any]) -> str:
             "| --- | --: | --: | --: | --: | --: |",
             *(_killed(one) for one in killed),
         ]
+    if note := content.get("killed_note"):
+        lines += ["", note]
     return "\n".join([*lines, ""])
 
 

@@ -36,6 +36,8 @@ STRIKES: Final = (0.0, 0.5, 1.0)
 """Parts of a photo's making after which the three kills come, in an order that is drawn: while an order is
 given to the provider, while it makes the photos, when they are fetched."""
 STRIKE_SHAKEN_SECONDS: Final = 0.03
+PAID_SECONDS: Final = 5
+"""After the time that all orders' pauses take: the last one is paid by then."""
 APART_SECONDS: Final = 12
 """A kill waits for what the one before it held, but not longer than this: those who wait for minutes would have
 nothing left to be killed at."""
@@ -109,6 +111,7 @@ class _Run:
         self._subject = subject
         self._one = one
         self._wanted = wanted
+        self._paid_by = time.monotonic() + wanted / WANTED_A_SET * PAUSE_SECONDS + PAID_SECONDS
 
     async def go(self, dsn: str, folder: Path, plan: list[tuple[float, float]]) -> Killed:
         kills: list[_Kill] = []
@@ -179,7 +182,10 @@ class _Run:
 
     async def _until_ended(self) -> None:
         ends_at = time.monotonic() + BOUND_SECONDS
-        while self._subject.count(self._one, self._subject.orders_open):
+        # Between two orders nothing is open: the last of them must have been paid.
+        while time.monotonic() < self._paid_by or self._subject.count(
+            self._one, self._subject.orders_open
+        ):
             if time.monotonic() > ends_at:
                 return
             await asyncio.sleep(LOOK_SECONDS)
