@@ -313,33 +313,21 @@ class KieProvider:
         raise ProviderUnavailableError(f"kie.fresh_link: {answer.meaning} {answer.text}".rstrip())
 
     async def _asked(
-        self,
-        call: str,
-        path: str,
-        *,
-        query: dict[str, str] | None = None,
-        body: dict[str, Any] | None = None,
+        self, call: str, path: str, body: dict[str, Any] | None = None, **query: str
     ) -> Answer:
         """The answer to a question that may be asked again at any time."""
         try:
-            return await self._call(call, path, query=query, body=body)
+            return await self._call(call, path, body, **query)
         except (TimeoutError, ClientError) as error:
             raise ProviderUnavailableError(f"{call}: {type(error).__name__}") from error
 
     async def _record(self, call: str, provider_task_id: str) -> dict[str, Any] | None:
         """What kie.ai has on a task; None when it does not know it yet."""
-        answer = await self._asked(
-            call, "/api/v1/jobs/recordInfo", query={"taskId": provider_task_id}
-        )
+        answer = await self._asked(call, "/api/v1/jobs/recordInfo", taskId=provider_task_id)
         return read_record(call, answer, provider_task_id)
 
     async def _call(
-        self,
-        call: str,
-        path: str,
-        *,
-        query: dict[str, str] | None = None,
-        body: dict[str, Any] | None = None,
+        self, call: str, path: str, body: dict[str, Any] | None = None, **query: str
     ) -> Answer:
         """With a body it is posted, on a connection of its own; without one it is a question."""
         url = self._base_url.joinpath(path.lstrip("/"), encoded=True)
