@@ -13,6 +13,7 @@ from bench.places import process_settings
 from darkroom.config import Settings
 from darkroom.edges.serve import listen_on_free_port, make_server
 from darkroom.kit.log import configure_logging
+from darkroom.kit.process import run_loop, spare_the_collector
 from darkroom.wiring import build_application, open_darkroom
 
 
@@ -24,6 +25,7 @@ async def serve(application: FastAPI, settings: Settings, listening: socket.sock
     )
     # Whoever reads the port may come before the loop does.
     listening.listen(128)
+    spare_the_collector()
     sys.stdout.write(f"{listening.getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve(sockets=[listening])
@@ -38,6 +40,4 @@ async def _main(dsn: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    import uvloop
-
-    uvloop.run(_main(*sys.argv[1:3]))
+    run_loop(_main(*sys.argv[1:3]))

@@ -13,6 +13,7 @@ from bench.worker import open_worker, settings_of
 from darkroom.edges.serve import listen_on_free_port
 from darkroom.edges.worker import Worker
 from darkroom.kit.log import configure_logging
+from darkroom.kit.process import run_loop
 from darkroom.twin.bank import SandboxBank
 from darkroom.wiring import BANK_PATH, bank_url, build_application, sandbox_secret
 
@@ -39,6 +40,4 @@ async def _main(dsn: str, folder: str, base_url: str, callback_url: str = "") ->
 
 
 if __name__ == "__main__":
-    import uvloop
-
-    uvloop.run(_main(*sys.argv[1:5]))
+    run_loop(_main(*sys.argv[1:5]))

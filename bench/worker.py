@@ -23,6 +23,7 @@ from darkroom.core.budget import set_window
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.kit.log import configure_logging
+from darkroom.kit.process import run_loop, spare_the_collector
 from darkroom.wiring import open_darkroom
 
 NOBODY: Final = "http://127.0.0.1:9"
@@ -106,12 +107,11 @@ async def _main(dsn: str, folder: str, base_url: str, *more: str) -> None:
         ) as darkroom,
         Worker(darkroom).running(),
     ):
+        spare_the_collector()
         sys.stdout.write("working\n")
         sys.stdout.flush()
         await stop.wait()
 
 
 if __name__ == "__main__":
-    import uvloop
-
-    uvloop.run(_main(*sys.argv[1:]))
+    run_loop(_main(*sys.argv[1:]))

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final, LiteralString
 
 import psycopg
 import pytest
+import uvloop
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
@@ -205,12 +206,17 @@ async def empty_database(server: str) -> AsyncGenerator[Database]:
     _execute(server, "DROP DATABASE {name} WITH (FORCE)", name=name)
 
 
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the product runs on (kit/process.py)."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Generator[SeaweedServer]:
     """A real S3 server, one a process, started by the first test that asks for it."""
     folder = Path(tempfile.mkdtemp(prefix="darkroom-s3-"))
     try:
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             server = seaweed(folder)
             yield runner.run(server.__aenter__())
             runner.run(server.__aexit__(None, None, None))

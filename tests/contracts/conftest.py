@@ -181,7 +181,9 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
     def install(*answers: list[str]) -> None:
         left = list(answers)
 
-        async def getaddrinfo(_host: str, port: int, **_options: object) -> list[Any]:
+        async def getaddrinfo(host: str, port: int, **_options: object) -> list[Any]:
+            # uvloop asks for addresses, too, when it connects.
+            named = not host.replace(".", "").isdigit() and ":" not in host
             return [
                 (
                     socket.AF_INET6 if ":" in address else socket.AF_INET,
@@ -190,7 +192,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
                     "",
                     (address, port),
                 )
-                for address in left.pop(0)
+                for address in (left.pop(0) if named else [host])
             ]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)

@@ -3,7 +3,6 @@
 Run by the tests as `python -m tests.crash.killed_worker DSN FOLDER CHECKPOINT [GRACE_SECONDS]`.
 """
 
-import asyncio
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from darkroom.db.database import Database
 from darkroom.edges.worker import Worker
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.kit.process import run_loop
 from darkroom.limits import Limits
 from tests.scripted import ScriptedProvider
 from tests.shop import open_shop
@@ -35,4 +35,4 @@ async def _main(dsn: str, folder: str, name: str, grace_seconds: str = "90") -> 
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*sys.argv[1:5]))
+    run_loop(_main(*sys.argv[1:5]))

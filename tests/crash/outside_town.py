@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
+import uvloop
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -50,7 +51,7 @@ class OwnLoop:
     """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
+import uvloop
 from psycopg.conninfo import conninfo_to_dict
 
 from darkroom.adapters.doorbell import LocalDoorbell
@@ -97,7 +98,7 @@ class Process:
     """One process: a loop, a pool, a Darkroom. The outsides are not its own."""
 
     def __init__(self, world: "World") -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._stack = AsyncExitStack()
         self._gone = False
         self._world = world

@@ -17,6 +17,7 @@ from darkroom.edges.worker import Worker
 from darkroom.flow.prepare import prepare
 from darkroom.flow.watch_jobs import JobWatch
 from darkroom.kit.log import configure_logging
+from darkroom.kit.process import spare_the_collector
 
 SHUTDOWN_SECONDS: Final = 10
 """How long open requests may finish after SIGTERM."""
@@ -71,6 +72,7 @@ async def serve(wires: Wires, settings: Settings, *, with_worker: bool) -> None:
                 stop, lambda: setattr(server, "should_exit", True)
             )
         console.print(f"Darkroom on [bold]http://{settings.host}:{settings.port}[/bold]")
+        spare_the_collector()
         try:
             await server.serve()
         finally:
@@ -84,7 +86,9 @@ async def work(wires: Wires, settings: Settings) -> None:
     async with wires.open_darkroom(settings) as darkroom:
         await migrate(darkroom.database, console.print)
         await prepare(darkroom, wires.bundled_catalog())
-        await Worker(darkroom).run_forever()
+        worker = Worker(darkroom)
+        spare_the_collector()
+        await worker.run_forever()
 
 
 def listen_on_free_port() -> socket.socket:

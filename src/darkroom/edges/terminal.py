@@ -22,6 +22,7 @@ from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavail
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.kit.process import run_loop
 from darkroom.ports.checkup import Check
 from darkroom.ports.schedules import Schedules
 
@@ -144,7 +145,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return await task
 
     try:
-        return asyncio.run(main())
+        return run_loop(main())
     except SettingsError as error:
         # Of what is read behind the environment: the brand's folder.
         fail(str(error))

@@ -5,7 +5,6 @@ wiring, with kie.ai's adapter pointed at its stand-in and the waits of a quiet d
 rented, kie.ai gets links that lead nowhere; it does not look.
 """
 
-import asyncio
 import logging
 import os
 import random
@@ -25,6 +24,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.prepare import prepare
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.kit.log import configure_logging
+from darkroom.kit.process import run_loop, spare_the_collector
 from darkroom.limits import Limits
 from darkroom.torture.design import CALM_LIFE
 from darkroom.torture.ours import ATTEMPTS_MAX
@@ -105,6 +105,7 @@ async def _main(role: str, life: str) -> None:
     configure_logging("json", level=logging.WARNING)
     settings = read_settings()
     async with _opened(settings) as darkroom:
+        spare_the_collector()
         with checkpoints_handled_by(_Life(life)):
             if role == "server":
                 await _serve(darkroom, settings)
@@ -113,4 +114,4 @@ async def _main(role: str, life: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*sys.argv[1:3]))
+    run_loop(_main(*sys.argv[1:3]))

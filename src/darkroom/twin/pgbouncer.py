@@ -64,15 +64,15 @@ async def pgbouncer(
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     settings = _write(folder, _settings(known, port, servers_max, folder))
-    as_whom: dict[str, Any] = {}
+    as_whom: tuple[str, ...] = ()
     if owner is not None:
         entry = pwd.getpwnam(owner)
         for path in (folder, settings):
             shutil.chown(path, entry.pw_uid, entry.pw_gid)
-        as_whom = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        as_whom = ("-u", owner)
     process = await asyncio.create_subprocess_exec(
-        binary, "-q", str(settings), cwd=folder, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, **as_whom,
+        binary, "-q", *as_whom, str(settings), cwd=folder, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
         await _until_it_listens(process, port, folder)
