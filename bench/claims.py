@@ -23,7 +23,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bench.places import Door, open_database, straight
 from darkroom.core.catalog import ELIGIBILITY
-from darkroom.core.jobs import CLAIM_PAYMENT, LOCK_USER, REFERENCES_MAX
+from darkroom.core.jobs import CLAIM_PAYMENT, REFERENCES_MAX
+from darkroom.core.requests import LOCK_USER
 from darkroom.core.sessions import WHOSE_SESSION
 from darkroom.limits import Limits
 
@@ -133,6 +134,7 @@ def pgbench_script() -> str:
     """The statements of one claim, as pgbench takes them: the same text, its own parameters."""
     limits = Limits()
     mine = {
+        "lock_timeout": f"'{limits.lock_timeout_ms}ms'",
         "user_id": ":user_id",
         "avatar_id": ":avatar_id",
         "style_id": f"'{STYLE}'",
@@ -155,7 +157,6 @@ def pgbench_script() -> str:
             filled(WHOSE_SESSION),
             filled(ELIGIBILITY),
             "BEGIN;",
-            f"SELECT set_config('lock_timeout', '{limits.lock_timeout_ms}ms', TRUE);",
             filled(LOCK_USER),
             filled(CLAIM_PAYMENT),
             "END;",

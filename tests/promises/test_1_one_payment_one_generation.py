@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from darkroom.core import jobs
+from darkroom.core import jobs, requests
 from darkroom.core.jobs import StartedJob
 from darkroom.db.database import DatabaseRefusedError, RowBusyError
 from darkroom.flow.errors import RequestRefusedError
@@ -90,7 +90,7 @@ async def test_twin_skip_locked_tells_a_false_consumed(
     broken = jobs.CLAIM_PAYMENT.replace("LIMIT 1\n)", "LIMIT 1 FOR UPDATE OF p SKIP LOCKED\n)", 1)
     assert broken != jobs.CLAIM_PAYMENT
     monkeypatch.setattr(jobs, "CLAIM_PAYMENT", broken)
-    monkeypatch.setattr(jobs, "LOCK_USER", "SELECT %(user_id)s::BIGINT")
+    monkeypatch.setattr(requests, "LOCK_USER", "SELECT FALSE")
     customer = await shop.customer()
     await shop.paid(customer)
     second = await _race_with_a_winner_that_rolls_back(shop, customer)
@@ -158,7 +158,7 @@ async def test_twin_lock_inside_the_statement_chooses_the_same_prompts(
     )
     assert locked_inside.count("locked") == 2
     monkeypatch.setattr(jobs, "CLAIM_PAYMENT", locked_inside)
-    monkeypatch.setattr(jobs, "LOCK_USER", "SELECT %(user_id)s::BIGINT")
+    monkeypatch.setattr(requests, "LOCK_USER", "SELECT FALSE")
     other = await shop.customer()
     assert await _race_two_payments(shop, other) < 14, "the twin must fail"
 

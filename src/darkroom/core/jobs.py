@@ -7,15 +7,11 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.requests import lock_anybody
 from darkroom.db.database import Connection
 
 REFERENCES_MAX: Final = 8
 """Selfies given to a provider: nano-banana-pro takes at most 8 (external-apis 1.2)."""
-
-LOCK_USER: Final = "SELECT id FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE"
-"""Serializes the claims of one user. A statement of its own: the claim after it must see, in a fresh
-snapshot, what the holder before us committed. Waiting, not SKIP LOCKED: a loser may be told "consumed"
-only when the winner has committed."""
 
 CLAIM_PAYMENT: Final = """
 WITH chosen AS (
@@ -64,12 +60,12 @@ WITH chosen AS (
     SELECT t.prompt_id, count(*) AS times
     FROM kie_tasks t
     WHERE t.avatar_id = %(avatar_id)s AND t.status <> 'failed'
-      -- A photo made again takes no turn: a whole set later has every prompt once all the same.
+      -- A photo made again takes no turn.
       AND t.job_id NOT IN (SELECT j.id FROM payments r JOIN generation_jobs j ON j.payment_id = r.id
                            WHERE r.user_id = %(user_id)s AND r.redoes_photo_id IS NOT NULL)
     GROUP BY t.prompt_id
 ), turns AS (
-    -- Every prompt as often as the whole set could need it: first those never had, then again.
+    -- As often as it could be needed: first those never had.
     SELECT q.id, q.text, q.position, coalesce(u.times, 0) + round.number AS turn
     FROM consumed c
     CROSS JOIN LATERAL generate_series(0, c.photo_count - 1) AS round (number)
@@ -148,11 +144,9 @@ async def start_job(
         "open_jobs_max": request.open_jobs_max,
         "references_max": REFERENCES_MAX,
     }
-    async with tx.pipeline(), tx.cursor(row_factory=class_row(StartedJob)) as cursor:
-        await tx.execute(
-            "SELECT set_config('lock_timeout', %s, TRUE)", [f"{lock_timeout_ms}ms"], prepare=False
-        )
-        await tx.execute(LOCK_USER, params)
+    # Of one who left the claim takes nothing.
+    await lock_anybody(tx, request.user_id, lock_timeout_ms=lock_timeout_ms)
+    async with tx.cursor(row_factory=class_row(StartedJob)) as cursor:
         await cursor.execute(CLAIM_PAYMENT, params)
         return await cursor.fetchone()
 

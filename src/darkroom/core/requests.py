@@ -1,7 +1,7 @@
 """Idempotency keys: the same key with the same request is answered with the same row."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from psycopg.rows import class_row, scalar_row
 
@@ -42,6 +42,17 @@ async def remember_request(
     )
 
 
+LOCK_USER: Final = """
+WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', %(lock_timeout)s, TRUE))
+SELECT u.forget_at IS NOT NULL FROM patience, users u WHERE u.id = %(user_id)s FOR NO KEY UPDATE OF u
+"""
+"""Serializes what one user does. A statement of its own: whatever comes after it must see, in a fresh
+snapshot, what the holder before us committed. Waiting, not SKIP LOCKED: a loser may be told "consumed"
+only when the winner has committed.
+
+How long it waits is set within it: PostgreSQL looks at the limit when the wait begins."""
+
+
 class UserLeftError(Exception):
     """This customer asked to be forgotten: nothing is begun in their name any more."""
 
@@ -59,9 +70,8 @@ async def lock_user(tx: Connection, user_id: int, *, lock_timeout_ms: int) -> No
 
 async def lock_anybody(tx: Connection, user_id: int, *, lock_timeout_ms: int) -> bool:
     """As `lock_user`, for those who asked to be forgotten, too. Returns whether they did."""
-    await tx.execute("SELECT set_config('lock_timeout', %s, TRUE)", [f"{lock_timeout_ms}ms"])
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT forget_at IS NOT NULL FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id]
+            LOCK_USER, {"user_id": user_id, "lock_timeout": f"{lock_timeout_ms}ms"}
         )
         return bool(await cursor.fetchone())

@@ -17,7 +17,6 @@ WITH tallied AS (
                < policy.whole_price_below_percent * count(*) AS below,
            bool_or(t.status = 'failed' AND t.share_minor > t.returned_minor) AS is_owed,
            p.provider = ANY(%(whole_only)s) AS whole_only,
-           -- Nothing is made again for somebody who has left.
            CASE WHEN u.forget_at IS NULL THEN policy.without_partial ELSE 'whole' END AS without_partial
     FROM generation_jobs j
     JOIN payments p ON p.id = j.payment_id
@@ -28,7 +27,7 @@ WITH tallied AS (
     GROUP BY j.id, p.id, policy.id, u.id
     HAVING bool_and(t.status IN ('completed', 'failed'))
 ), counted AS (
-    -- Of a provider that pays back all or nothing, a part is the whole price, or is made again for free.
+    -- Of a provider without parts, a part is the whole price, or made again.
     SELECT tallied.*,
            below OR (whole_only AND delivered < total AND without_partial = 'whole') AS whole_price,
            NOT below AND whole_only AND is_owed AND without_partial = 'grant' AS again,
@@ -52,7 +51,7 @@ WITH tallied AS (
     WHERE t.share_minor > t.returned_minor
       AND (t.status = 'failed' OR c.whole_price) AND NOT c.again
     UNION ALL
-    -- What this set was to make good for another, it did not: that one's whole price goes back.
+    -- What this set was to make good: the whole price goes back.
     SELECT t.id, t.job_id, t.share_minor - t.returned_minor, p.id, p.currency, 'compensation_failed',
            CASE t.status WHEN 'failed' THEN 'shortfall' ELSE 'goodwill' END
     FROM finished f
