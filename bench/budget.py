@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 
 from bench.photos import PHOTOS_A_SET, commits_of, rate, running, start_sets, told_by, until_stored
-from bench.places import open_database
+from bench.places import look_at_tables, open_database
 
 LIMIT: Final = (20, 10.0)
 """What kie.ai takes, and in how many seconds."""
@@ -127,7 +127,7 @@ def measure_rush(server: str, *, sets: int = 1000) -> Rush:
 
 async def _rush(dsn: str, folder: Path, sets: int) -> Rush:
     with psycopg.connect(dsn, autocommit=True) as one:
-        one.execute("VACUUM ANALYZE")
+        look_at_tables(one)
         before = commits_of(one)
         began = time.time()
         async with running("bench.provider") as port:

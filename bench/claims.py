@@ -6,6 +6,7 @@ Ours is one server process with its HTTP, JSON, checks and pool; pgbench is C th
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -197,6 +198,11 @@ def measure_pgbench(server: str, claims: int, pgbench: Path) -> Claims:
     return Claims(len(took) / seconds, percentile(took, 0.5) * 1000, percentile(took, 0.99) * 1000)
 
 
+def as_we_plan() -> dict[str, str]:
+    """The environment of a pgbench whose plans are made as ours are: once a connection, of all parameters."""
+    return {**os.environ, "PGOPTIONS": "-c plan_cache_mode=force_generic_plan"}
+
+
 def _run_pgbench(pgbench: Path, dsn: str, script: Path, each: int, log: Path) -> None:
     known = conninfo_to_dict(dsn)
     command = [
@@ -205,7 +211,7 @@ def _run_pgbench(pgbench: Path, dsn: str, script: Path, each: int, log: Path) ->
         "-h", str(known["host"]), "-U", str(known.get("user", "postgres")), str(known["dbname"]),
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own pgbench, our own script
-        command, capture_output=True, text=True, timeout=300, check=False
+        command, capture_output=True, text=True, timeout=300, check=False, env=as_we_plan()
     )
     if done.returncode != 0:
         raise AssertionError(done.stderr[-2000:])

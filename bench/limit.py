@@ -18,8 +18,9 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from bench.claims import as_we_plan
 from bench.photos import PHOTOS_A_SET, rate, start_sets
-from bench.places import open_database
+from bench.places import look_at_tables, open_database
 from darkroom.adapters.storage_folder import DurableFolder
 from darkroom.core.answers import WRITE_CREATED, WRITE_READY
 from darkroom.core.attempts import BEGIN_CALLS
@@ -134,7 +135,7 @@ def measure_limit(server: str, sets: int, pgbench: Path, *, batch: int) -> Limit
     ):
         start_sets(dsn)
         with psycopg.connect(dsn, autocommit=True) as one:
-            one.execute("VACUUM ANALYZE")
+            look_at_tables(one)
         file = Path(folder) / "photos.sql"
         file.write_text(script(batch))
         writing = subprocess.Popen(  # noqa: S603 - this module itself
@@ -161,7 +162,7 @@ def _run(pgbench: Path, dsn: str, file: Path, *, turns: int) -> None:
         "-h", str(known["host"]), "-U", str(known.get("user", "postgres")), str(known["dbname"]),
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own pgbench, our own script
-        command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+        command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False, env=as_we_plan()
     )
     if done.returncode != 0:
         raise AssertionError(done.stderr[-2000:])

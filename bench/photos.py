@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psycopg
 
-from bench.places import Door, open_database, straight
+from bench.places import Door, look_at_tables, open_database, straight
 from darkroom.core.audit import run_audit
 from darkroom.core.jobs import CLAIM_PAYMENT, REFERENCES_MAX
 from darkroom.db.database import Database
@@ -124,7 +124,7 @@ async def _make(dsn: str, folder: Path, workers: int, door: Door) -> Photos:
                 )
             before = commits_of(one)
             wanted = start_sets(dsn) * PHOTOS_A_SET
-            one.execute("VACUUM ANALYZE")
+            look_at_tables(one)
             await until_stored(one, wanted)
             commits = commits_of(one) - before
             bought = sum(told_by(port)["by_token"].values())

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -94,12 +94,27 @@ def open_database(server: str, *, customers: int) -> Generator[str]:
     try:
         with psycopg.connect(dsn, autocommit=True) as one:
             one.execute(CUSTOMERS, {"first": FIRST_TELEGRAM, "count": customers})
-            one.execute("VACUUM ANALYZE")
+            look_at_tables(one)
             one.execute("CHECKPOINT")
         yield dsn
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+
+def look_at_tables(one: psycopg.Connection[Any]) -> None:
+    """What autovacuum does all day, at once: in `one`, which commits by itself, to all tables that hold rows.
+
+    A table that was looked at while it was empty is taken for one that stays so, and plans read it from end to
+    end until the server looks again. No shop sees that: autovacuum passes over what is empty.
+    """
+    filled = one.execute(
+        "SELECT oid::REGCLASS::TEXT FROM pg_class WHERE relkind = 'r' AND pg_relation_size(oid) > 0 "
+        "AND relnamespace NOT IN ('pg_catalog'::REGNAMESPACE, 'information_schema'::REGNAMESPACE) "
+        "AND relpersistence <> 't'"
+    ).fetchall()
+    for (table,) in filled:
+        one.execute(f"VACUUM ANALYZE {table}".encode())
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from bench.claims import WARM_UP, drive
 from bench.gallery import measure_pages
 from bench.history import BYTES_A_PHOTO, fill_history
 from bench.photos import END_SECONDS, LOOK_SECONDS, PHOTOS_A_SET, rate, running, start_sets
-from bench.places import CUSTOMERS, FIRST_TELEGRAM, TEMPLATE, open_server
+from bench.places import CUSTOMERS, FIRST_TELEGRAM, TEMPLATE, look_at_tables, open_server
 from bench.table import Row, keep, machine, show
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database, DatabaseUnavailableError
@@ -63,7 +63,7 @@ class Past:
         self.batches += 1
         with psycopg.connect(self.dsn, autocommit=True) as one:
             one.execute(CUSTOMERS, {"first": FIRST_TELEGRAM * (1 + self.batches), "count": count})
-            one.execute("ANALYZE")
+            look_at_tables(one)
             one.execute("CHECKPOINT")
 
     def end_claimed(self) -> None:

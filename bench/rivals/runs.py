@@ -24,6 +24,7 @@ from bench.photos import (
     running,
     told_by,
 )
+from bench.places import look_at_tables
 from bench.rivals.subjects import BY_NAME, WANTED_A_SET, Subject
 
 PREPARE_SECONDS: Final = 120
@@ -109,7 +110,7 @@ def measure_pace(server: str, name: str, sets: int) -> Pace:
 
 async def _make(subject: Subject, dsn: str, folder: Path, wanted: int) -> Pace:
     with psycopg.connect(dsn, autocommit=True) as one:
-        one.execute("VACUUM ANALYZE")
+        look_at_tables(one)
         before = commits_of(one)
         async with running("bench.provider") as port:
             async with working(subject, dsn, str(folder), f"http://127.0.0.1:{port}") as worker:
