@@ -192,3 +192,27 @@ async def _only_reading(dsn: str, server: str, *, is_on: bool) -> None:
                 Identifier(name), SQL("on") if is_on else SQL("off")
             )
         )
+
+
+async def test_the_connection_that_came_back_last_is_used_next(dsn: str) -> None:
+    """The library takes turns: of ten connections each would plan every statement for itself."""
+    database = Database(dsn, pool_size=5)
+    await database.open()
+    await _pids(database, 5)
+    assert len({pid for _ in range(10) for pid in await _pids(database, 1)}) == 1
+    await database.close()
+
+
+async def test_a_statement_is_planned_once_a_connection_and_kept(dsn: str) -> None:
+    database = Database(dsn, pool_size=1)
+    await database.open()
+    async with database.connection() as one:
+        for number in range(150):
+            await one.execute(SQL("SELECT %s::INTEGER + {}").format(number), [1])
+        kept = await (
+            await one.execute(
+                "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT $1::INTEGER +%'"
+            )
+        ).fetchone()
+    assert kept == (150,)
+    await database.close()
