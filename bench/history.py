@@ -10,6 +10,8 @@ from typing import Final, LiteralString
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from bench.places import look_at_tables
+
 PHOTOS: Final = 7
 DAYS: Final = 150
 """Less than what is logged is kept (180): nothing of it is to be forgotten while somebody measures."""
@@ -153,5 +155,5 @@ def fill_history(
                     "SELECT setval(pg_get_serial_sequence({name}, 'id'), (SELECT max(id) FROM {table}))"
                 ).format(name=table, table=Identifier(table))
             )
-        one.execute("VACUUM ANALYZE")
+        look_at_tables(one)
         one.execute("CHECKPOINT")

@@ -108,13 +108,13 @@ def look_at_tables(one: psycopg.Connection[Any]) -> None:
     A table that was looked at while it was empty is taken for one that stays so, and plans read it from end to
     end until the server looks again. No shop sees that: autovacuum passes over what is empty.
     """
-    filled = one.execute(
-        "SELECT oid::REGCLASS::TEXT FROM pg_class WHERE relkind = 'r' AND pg_relation_size(oid) > 0 "
-        "AND relnamespace NOT IN ('pg_catalog'::REGNAMESPACE, 'information_schema'::REGNAMESPACE) "
-        "AND relpersistence <> 't'"
+    tables = one.execute(
+        "SELECT oid::REGCLASS::TEXT FROM pg_class WHERE relkind = 'r' AND relpersistence <> 't' "
+        "AND relnamespace NOT IN ('pg_catalog'::REGNAMESPACE, 'information_schema'::REGNAMESPACE)"
     ).fetchall()
-    for (table,) in filled:
-        one.execute(f"VACUUM ANALYZE {table}".encode())
+    for (table,) in tables:
+        if one.execute(f"SELECT EXISTS (SELECT FROM {table})".encode()).fetchone() == (True,):
+            one.execute(f"VACUUM ANALYZE {table}".encode())
 
 
 @asynccontextmanager

@@ -184,6 +184,6 @@ async def _main(after: str = "", answer: str = "0", spread: str = "0") -> None:
 
 
 if __name__ == "__main__":
-    import uvloop
+    from darkroom.kit.process import run_loop
 
-    uvloop.run(_main(*sys.argv[1:4]))
+    run_loop(_main(*sys.argv[1:4]))

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import psycopg
-import uvloop
 
 from bench.rivals.orders import IN_FLIGHT, PHOTOS_AN_ORDER, Photo, Studio, pay_orders, say
+from darkroom.kit.process import run_loop
 
 AT_THE_END = (
     "INSERT INTO photos (order_id, position, provider_task_id, object_key, sha256, size_bytes, thumbnail_key, "
@@ -48,4 +48,4 @@ async def _work(dsn: str, folder: str, base_url: str) -> None:
 
 def work(dsn: str, folder: str, base_url: str) -> None:
     """One worker, until it is ended."""
-    uvloop.run(_work(dsn, folder, base_url))
+    run_loop(_work(dsn, folder, base_url))

@@ -9,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import psycopg
-import uvloop
 from dbos import DBOS, AsyncSQLAlchemyDatasource, DBOSConfig, run_dbos_database_migrations
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
@@ -28,6 +27,7 @@ from bench.rivals.orders import (
     row_of,
     say,
 )
+from darkroom.kit.process import run_loop
 
 ORDERS_AT_ONCE: Final = 12
 """Two for each that has its photos in hand: the photos' queue never runs dry, and few workflows wait."""
@@ -149,4 +149,4 @@ async def _work(dsn: str, folder: str, base_url: str) -> None:
 def work(dsn: str, folder: str, base_url: str) -> None:
     """One worker, until it is ended."""
     logging.disable(logging.INFO)
-    uvloop.run(_work(dsn, folder, base_url))
+    run_loop(_work(dsn, folder, base_url))

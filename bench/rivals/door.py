@@ -27,6 +27,6 @@ async def _main(dsn: str, folder: str, base_url: str) -> None:
 
 
 if __name__ == "__main__":
-    import uvloop
+    from darkroom.kit.process import run_loop
 
-    uvloop.run(_main(*sys.argv[1:4]))
+    run_loop(_main(*sys.argv[1:4]))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-import uvloop
 from pgqueuer import PgQueuer, run
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.executors import DatabaseRetryEntrypointExecutor
@@ -32,6 +31,7 @@ from bench.rivals.orders import (
     row_of,
     say,
 )
+from darkroom.kit.process import run_loop
 
 BATCH: Final = IN_FLIGHT // 2
 """The most it allows for so many jobs at once; its default is 10."""
@@ -115,14 +115,14 @@ async def _application(dsn: str, studio: Studio) -> AsyncGenerator[PgQueuer]:
 def prepare(dsn: str, folder: str, orders: str, pause_seconds: str) -> None:
     """Orders that are paid, and their jobs: each payment is used up in the transaction that enqueues them."""
     del folder
-    uvloop.run(_prepare(dsn, int(orders), float(pause_seconds)))
+    run_loop(_prepare(dsn, int(orders), float(pause_seconds)))
 
 
 def work(dsn: str, folder: str, base_url: str) -> None:
     """One worker, until it is told to stop. Its dead workers' jobs are taken again after 30 s, its default."""
     logging.disable(logging.INFO)
     studio = Studio(Path(folder), base_url)
-    uvloop.run(
+    run_loop(
         run(
             lambda: _application(dsn, studio),
             batch_size=BATCH,

@@ -13,7 +13,6 @@ from typing import Final
 
 import psycopg
 import uvicorn
-import uvloop
 
 from bench.previous_design.database import SCHEMA, Settings
 from bench.previous_design.outside import Queue, open_books, open_client
@@ -22,6 +21,7 @@ from bench.previous_design.worker import PreviousWorker
 from bench.rivals.orders import PHOTOS_AN_ORDER, say
 from darkroom.edges.serve import listen_on_free_port
 from darkroom.kit.log import configure_logging
+from darkroom.kit.process import run_loop
 
 CRON_SECONDS: Final = "BENCH_CRON_SECONDS"
 """Between two runs of the crons. 0 measures the loop; 1 is what the torture has for the older minute."""
@@ -94,4 +94,4 @@ async def _work(dsn: str, folder: str, base_url: str) -> None:
 def work(dsn: str, folder: str, base_url: str) -> None:
     """One worker, until it is ended."""
     configure_logging("json", level=logging.ERROR)
-    uvloop.run(_work(dsn, folder, base_url))
+    run_loop(_work(dsn, folder, base_url))

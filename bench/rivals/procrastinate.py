@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final, cast
 
 import psycopg
-import uvloop
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
 from psycopg_pool import AsyncConnectionPool
 
@@ -23,6 +22,7 @@ from bench.rivals.orders import (
     row_of,
     say,
 )
+from darkroom.kit.process import run_loop
 
 LOOK_FOR_STALLED: Final = "* * * * *"
 """Its how-to has every ten minutes; a run would only wait for the clock. Every minute is in its favour."""
@@ -105,9 +105,9 @@ async def _work(dsn: str, folder: str, base_url: str) -> None:
 def prepare(dsn: str, folder: str, orders: str, pause_seconds: str) -> None:
     """Orders that are paid, and their jobs."""
     del folder
-    uvloop.run(_prepare(dsn, int(orders), float(pause_seconds)))
+    run_loop(_prepare(dsn, int(orders), float(pause_seconds)))
 
 
 def work(dsn: str, folder: str, base_url: str) -> None:
     """One worker, until it is told to stop."""
-    uvloop.run(_work(dsn, folder, base_url))
+    run_loop(_work(dsn, folder, base_url))

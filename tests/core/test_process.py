@@ -27,6 +27,21 @@ async def test_so_do_the_tests() -> None:
     assert type(asyncio.get_running_loop()).__module__ == "uvloop"
 
 
+def test_two_names_that_nobody_answers_for_hold_up_no_address() -> None:
+    """uvloop looks addresses up, too, two at once: a worker stood still behind two dead hosts."""
+    found = _printed(
+        "import asyncio\n"
+        "from pathlib import Path\n"
+        "from darkroom.kit.process import NAME_THREADS, run_loop\n"
+        "async def main():\n"
+        "    await asyncio.get_running_loop().getaddrinfo('localhost', 80, proto=6)\n"
+        "    names = [one.read_text() for one in Path('/proc/self/task').glob('*/comm')]\n"
+        "    print(names.count('libuv-worker\\n') == NAME_THREADS)\n"
+        "run_loop(main())\n"
+    )
+    assert found == "True"
+
+
 def test_the_collector_leaves_alone_what_was_there_and_still_frees_circles() -> None:
     found = _printed(
         "import gc, weakref\n"

@@ -44,11 +44,14 @@ TRANSACTION_LIMITS: Final = (
 )
 """The same where there is no session. Not a SELECT: that would be the transaction's first query, and an
 isolation level (audit, progress) can only be set before it."""
-PREPARE_AFTER: Final = 0
-"""Runs of a statement on a connection before it is prepared: planned once, not twice (a claim: 3 ms)."""
-PREPARED_MAX: Final = 1000
-"""Statements that a connection keeps prepared: all of ours are some 300. The library keeps the 100 last used:
-whoever does every step in turn would find each forgotten when it comes again."""
+PREPARE_AFTER: Final = 1
+"""Runs of a statement on a connection before it is prepared: what comes twice comes always. Not at once: what
+is refused while it is prepared stays at the server, and the library forgets it."""
+PREPARED_MAX: Final = 200
+"""Statements that a connection keeps prepared, some 75 KB each at the server. Orders with all they need, a
+worker's looks and the pages are some 100, the library's own limit, beyond which what is oldest is planned anew."""
+IDLE_SECONDS_MAX: Final = 60
+"""Of the connections that nobody needed for so long, one is closed, and so on."""
 SETTLE_TRIES: Final = 4
 """Tries of a transaction that lost its connection or a lock fight: 4 with growing pauses is about 2 s."""
 
@@ -89,6 +92,11 @@ _USELESS: Final = (
 async def _limit_session(connection: Connection) -> None:
     connection.prepared_max = PREPARED_MAX
     await connection.execute(SESSION_LIMITS)
+
+
+async def _check_alive(connection: Connection) -> None:
+    """The library's own check is prepared, fails to be, and stays at the server each time."""
+    await connection.execute("", prepare=False)
 
 
 @contextmanager
@@ -170,8 +178,9 @@ class Database:
             open=False,
             name="darkroom",
             reconnect_timeout=0,
+            max_idle=IDLE_SECONDS_MAX,
             configure=_limit_session if prepare_statements else None,
-            check=AsyncConnectionPool.check_connection if check_before_use else None,
+            check=_check_alive if check_before_use else None,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": PREPARE_AFTER if prepare_statements else None,

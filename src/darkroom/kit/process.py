@@ -1,6 +1,7 @@
 """How a process of ours runs: on which event loop, and when Python looks for garbage."""
 
 import gc
+import os
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
@@ -16,11 +17,18 @@ OLD_AFTER: Final = 20
 20,000 objects, which is minutes under load."""
 
 
+NAME_THREADS: Final = 32
+"""Threads that look names up, half of them at once. By itself it would be two at once, and plain addresses wait
+in the same line: two hosts whose names nobody answers for would hold up every other call."""
+
+
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run it to its end on uvloop, where a request costs half of what asyncio's own loop makes of it.
 
     As asyncio.run: Ctrl-C cancels what runs, and what was begun is cleaned up.
     """
+    # Read once in a process, when the first of them is needed.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", str(NAME_THREADS))
     return uvloop.run(main)
 
 
