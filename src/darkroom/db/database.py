@@ -49,7 +49,7 @@ PREPARE_AFTER: Final = 1
 is refused while it is prepared stays at the server, and the library forgets it."""
 PREPARED_MAX: Final = 200
 """Statements that a connection keeps prepared, some 75 KB each at the server. Orders with all they need, a
-worker's looks and the pages are some 100, the library's own limit, beyond which what is oldest is planned anew."""
+worker's looks and the pages are some 100, the library's own limit, beyond which the oldest is planned anew."""
 IDLE_SECONDS_MAX: Final = 60
 """Of the connections that nobody needed for so long, one is closed, and so on."""
 SETTLE_TRIES: Final = 4
