@@ -194,15 +194,6 @@ async def _only_reading(dsn: str, server: str, *, is_on: bool) -> None:
         )
 
 
-async def test_the_connection_that_came_back_last_is_used_next(dsn: str) -> None:
-    """The library takes turns: of ten connections each would plan every statement for itself."""
-    database = Database(dsn, pool_size=5)
-    await database.open()
-    await _pids(database, 5)
-    assert len({pid for _ in range(10) for pid in await _pids(database, 1)}) == 1
-    await database.close()
-
-
 async def test_what_an_order_needs_stays_prepared(dsn: str) -> None:
     """The library keeps a hundred statements; an order, a worker's looks and the pages are more."""
     database = Database(dsn, pool_size=1)

@@ -50,8 +50,6 @@ is refused while it is prepared stays at the server, and the library forgets it.
 PREPARED_MAX: Final = 200
 """Statements that a connection keeps prepared, some 75 KB each at the server. Orders with all they need, a
 worker's looks and the pages are some 100, the library's own limit, beyond which the oldest is planned anew."""
-IDLE_SECONDS_MAX: Final = 60
-"""Of the connections that nobody needed for so long, one is closed, and so on."""
 SETTLE_TRIES: Final = 4
 """Tries of a transaction that lost its connection or a lock fight: 4 with growing pauses is about 2 s."""
 
@@ -122,22 +120,6 @@ def _cut_at(connection: Connection, ends_at: float, limit: asyncio.Timeout) -> G
         cutting.cancel()
 
 
-class _NewestFirstPool(AsyncConnectionPool[Connection]):
-    """Gives out the connection that came back last: it has just planned what comes next.
-
-    The library takes turns: in a quiet shop, whose ten connections were once needed for a moment, a step often
-    met one that had never seen it, and was planned anew. Those left over are closed by the library, the longest
-    idle first.
-    """
-
-    async def _get_ready_connection(  # the library's own step between asking and waiting
-        self,
-        timeout: float | None,  # noqa: ASYNC109 - the library's word
-    ) -> Connection | None:
-        self._pool.rotate(1)
-        return await super()._get_ready_connection(timeout)
-
-
 class Database:
     """A pool of connections to the primary.
 
@@ -170,7 +152,7 @@ class Database:
         self.has_sessions = prepare_statements
         self._draining: asyncio.Task[None] | None = None
         self._drains_again_at = 0.0
-        self._pool = _NewestFirstPool(
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
             min_size=1,
             max_size=pool_size,
@@ -178,7 +160,6 @@ class Database:
             open=False,
             name="darkroom",
             reconnect_timeout=0,
-            max_idle=IDLE_SECONDS_MAX,
             configure=_limit_session if prepare_statements else None,
             check=_check_alive if check_before_use else None,
             kwargs={
