@@ -156,11 +156,14 @@ class Door(asyncio.Protocol):
             content = json.dumps({"code": 200, "msg": "success", "data": 1_000_000}).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(content)}\r\n\r\n"
         if seconds:
-            asyncio.get_running_loop().call_later(
-                seconds, self._transport.write, head.encode() + content
-            )
+            asyncio.get_running_loop().call_later(seconds, self._send, head.encode() + content)
         else:
-            self._transport.write(head.encode() + content)
+            self._send(head.encode() + content)
+
+    def _send(self, content: bytes) -> None:
+        # Whoever asked may have been killed meanwhile.
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(content)
 
 
 def _paint() -> bytes:
