@@ -235,7 +235,9 @@ async def test_a_server_that_keeps_a_dead_customers_locks(
         shop, network = town.shop, town.network
         customer = await newcomer(shop)
         await shop.paid(customer)
-        network.faults = Strike(Kind.HALF_CLOSE_CLIENT, Moment.REQUEST, text="SELECT forget_at")
+        network.faults = Strike(
+            Kind.HALF_CLOSE_CLIENT, Moment.REQUEST, text="INSERT INTO idempotency_keys"
+        )
         wish = shop.request(customer, key="once")
         with pytest.raises(RowBusyError):
             await start_generation(shop.darkroom, wish)

@@ -37,11 +37,16 @@ class LocalDoorbell:
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + after_seconds
-        if self._later is not None and self._later.when() > loop.time():
+        if self._later is not None:
             if self._later.when() <= at:
                 return
             self._later.cancel()
-        self._later = loop.call_at(at, self._wake, ())
+        self._later = loop.call_at(at, self._wake_now)
+
+    def _wake_now(self) -> None:
+        # Its time says nothing of it any more: uvloop counts in milliseconds and may be one early.
+        self._later = None
+        self._wake(())
 
     def _wake(self, steps: tuple[str, ...]) -> None:
         waiting = [(waiter, step) for waiter, step in self._waiting.items() if not waiter.done()]
