@@ -26,7 +26,7 @@ LOOK_SECONDS: Final = 0.1
 """Between a customer's looks whether the payment has arrived: oftener than the page's second. Without a pause
 this one customer would take half of the processor from those who work for it."""
 WARM_UP: Final = 10
-"""Orders before anything is measured: each of ten connections plans a statement when it first meets it."""
+"""Orders before anything is measured: each connection plans a statement when it first meets it."""
 UNCALLED_SECONDS: Final = 10
 """How long a photo takes to make whose provider never calls back."""
 ORDER_SECONDS: Final = 60

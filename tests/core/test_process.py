@@ -1,6 +1,7 @@
 """What a process of ours runs on. In processes of their own: the collector is one for a whole process."""
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -8,9 +9,12 @@ from darkroom.edges.terminal import run
 
 
 def _printed(program: str) -> str:
+    # What a test before this one has set must not do the program's work.
+    fresh = {name: value for name, value in os.environ.items() if name != "UV_THREADPOOL_SIZE"}
     done = subprocess.run(  # noqa: S603 - this Python, a text of ours
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-    )
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, timeout=60, check=True, env=fresh,
+    )  # fmt: skip
     return done.stdout.strip()
 
 

@@ -92,6 +92,9 @@ WITH chosen AS (
 )
 SELECT id, avatar_id, style_id, payment_id, status, total_photos FROM job
 """
+"""Every prompt as often as the whole set could need it, first those this avatar never had; a photo made again
+takes no turn, so that a whole set later has every prompt once all the same. Said here, since psycopg remembers
+no longer text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ SELECT f.id AS job_id, f.payment_id, f.status, c.delivered, c.total,
        coalesce(r.amount_minor, 0) AS refund_minor, a.id AS again_payment_id
 FROM finished f JOIN counted c ON c.id = f.id LEFT JOIN refund r ON TRUE LEFT JOIN again a ON TRUE
 """
+"""Nothing is made again for somebody who has left. A free set that was to make a part good and did not gives
+back that one's whole price. Said here, since psycopg remembers no longer text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ YOUNG_MAX: Final = 20_000
 """Objects that are made before the collector looks at the young ones: a request of ours makes some thousand,
 nearly all of which are gone by themselves. Garbage in circles waits for it: some megabytes at most."""
 OLD_AFTER: Final = 20
-"""Looks at the young before one at the middle, and of the middle before one at all: each 20 times 20 times
-20,000 objects, which is minutes under load."""
+"""Looks at the young before one at the middle, and of the middle before one at all: each more than the
+library's ten: what lives that long mostly stays."""
 
 
 NAME_THREADS: Final = 32
@@ -23,7 +23,7 @@ in the same line: two hosts whose names nobody answers for would hold up every o
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end on uvloop, where a request costs half of what asyncio's own loop makes of it.
+    """Run it to its end on uvloop, which is what `make bench` measures.
 
     As asyncio.run: Ctrl-C cancels what runs, and what was begun is cleaned up.
     """
