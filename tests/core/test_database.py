@@ -206,17 +206,6 @@ async def test_what_an_order_needs_stays_prepared(dsn: str) -> None:
     await database.close()
 
 
-async def test_asking_whether_a_connection_lives_leaves_nothing_behind(dsn: str) -> None:
-    """The library's check is an empty statement, which cannot be prepared and was, anew each time."""
-    database = Database(dsn, pool_size=1, check_before_use=True)
-    await database.open()
-    for _ in range(30):
-        async with database.connection():
-            pass
-    assert await _prepared(database) <= 1
-    await database.close()
-
-
 async def _prepared(database: Database) -> int:
     async with database.connection() as one:
         row = await (

@@ -92,11 +92,6 @@ async def _limit_session(connection: Connection) -> None:
     await connection.execute(SESSION_LIMITS)
 
 
-async def _check_alive(connection: Connection) -> None:
-    """The library's own check is prepared, fails to be, and stays at the server each time."""
-    await connection.execute("", prepare=False)
-
-
 @contextmanager
 def _cut_at(connection: Connection, ends_at: float, limit: asyncio.Timeout) -> Generator[None]:
     """At the limit the socket is cut, before anything is cancelled.
@@ -161,7 +156,7 @@ class Database:
             name="darkroom",
             reconnect_timeout=0,
             configure=_limit_session if prepare_statements else None,
-            check=_check_alive if check_before_use else None,
+            check=AsyncConnectionPool.check_connection if check_before_use else None,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": PREPARE_AFTER if prepare_statements else None,

@@ -90,8 +90,7 @@ async def _apply(database: Database, migration: Migration) -> bool:
                 )
             return False
         # The text is a file of this package, not something a person typed.
-        # Several statements at once cannot be prepared.
-        await tx.execute(SQL(cast("LiteralString", migration.sql)), prepare=False)
+        await tx.execute(SQL(cast("LiteralString", migration.sql)))
         await tx.execute(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
             [migration.version, migration.name, migration.sha256],
