@@ -28,7 +28,7 @@ PICTURES_CAME: Final = """async () => {
     while ([...document.images].some(missing) && Date.now() < until)
         await new Promise(go => setTimeout(go, 50));
 }"""
-"""A second at most, and then as it is: a set that is being made goes on meanwhile, and no picture is a reason to fail."""
+"""A second at most: a set that is being made goes on meanwhile, and no picture is a reason to fail."""
 PHONE: Final = {"width": 360, "height": 740}
 DESK: Final = {"width": 1280, "height": 860}
 # Other tests have the machine's cores at the same time: what a page shows late is not wrong.
