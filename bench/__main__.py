@@ -28,10 +28,10 @@ SETS: Final = 100
 """700 photos: some seconds of each side."""
 BATCH: Final = 20
 """Of the limits: what a worker claims at once."""
-ORDERS: Final = 40
-"""One after the other; 280 photos, so that the slowest hundredth is more than one of them."""
-LOAD: Final = 420
-"""Photos of others that are made meanwhile."""
+ORDERS: Final = 100
+"""One after the other: of so many the slowest hundredth is one, and the figure that of the next."""
+BUSY_ORDERS, LOAD = 40, 420
+"""While so many photos of others are made."""
 
 UNCALLED: Final = 12
 """At once; 84 photos."""
@@ -112,11 +112,11 @@ class Run:
             )
             note = ""
 
-    def waits(self, orders: int, load: int) -> None:
+    def waits(self) -> None:
         """What we add to a customer's waiting, idle and under load."""
         (step,) = self._turns("waits", times=1)
-        idle = measure_waits(self._server, orders=orders)
-        loaded = measure_waits(self._server, orders=orders, load=load)
+        idle = measure_waits(self._server, orders=ORDERS)
+        loaded = measure_waits(self._server, orders=BUSY_ORDERS, load=LOAD)
         uncalled = measure_uncalled(self._server, orders=UNCALLED)
         step()
         self.figures += [
@@ -239,7 +239,7 @@ def bench(
         run.claims(claims)
         run.photos(sets)
         run.pictures()
-        run.waits(ORDERS, LOAD)
+        run.waits()
         run.budget()
         run.rush(rush)
         if rivals:

@@ -6,6 +6,7 @@ Ours is one server process with its HTTP, JSON, checks and pool; pgbench is C th
 
 import asyncio
 import json
+import math
 import os
 import re
 import subprocess
@@ -46,9 +47,9 @@ class Claims:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all do not exceed."""
+    """The smallest value that `share` of all do not exceed (nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+    return ordered[max(math.ceil(len(ordered) * share), 1) - 1]
 
 
 def measure_ours(server: str, claims: int, *, servers: int = 1, door: Door = straight) -> Claims:

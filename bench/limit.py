@@ -94,13 +94,9 @@ def script(batch: int) -> str:
     references = _filled(REFERENCES_OF_JOBS, values) + ";"
     return "\n".join(
         [
-            "BEGIN;",
             _filled(_claim_of(CLAIM_QUEUED, _CREATED), values) + " \\gset",
-            "END;",
-            "BEGIN;",
             references,
             _filled(BEGIN_CALLS, values) + ";",
-            "END;",
             "BEGIN;",
             _filled(WRITE_CREATED, values) + ";",
             "END;",

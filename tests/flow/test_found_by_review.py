@@ -14,15 +14,17 @@ import pytest
 
 from darkroom.config import IsolatedSettings
 from darkroom.core import tasks as core_tasks
+from darkroom.core.inbox import InboxMessage, MessageGoneError, claim_messages, close_message
 from darkroom.core.lapsed import list_due_unknown
 from darkroom.core.leases import Renewal
-from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError
+from darkroom.db.database import Connection, DatabaseRefusedError, DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.flow import leases, submit_tasks
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.leases import LeaseKeeper, LeaseLostError
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.receive import receive_generation_callback
+from darkroom.flow.rounds import work_on_each
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.submit_tasks import submit_due_tasks
@@ -113,6 +115,60 @@ async def test_an_adoption_between_look_and_decision_is_seen(
     await shop.drain()
     assert (await shop.job(job.id))["status"] == "completed"
     assert len(shop.provider.created) == 7
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_what_a_worker_that_slept_does_for_a_notice_is_undone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, *, asks: bool
+) -> None:
+    """Somebody else has the message by then. Without the question whose it is, what was done would stay."""
+    customer = await shop.customer()
+    payment_id = await shop.ordered(customer, order_style="signature")
+    await shop.notify(payment_id)
+
+    async def sleep(name: str) -> None:
+        if name == "notice.claimed":
+            await shop.advance(11)
+            async with shop.database.connection() as tx:
+                await claim_messages(tx, limit=1, lease_seconds=9)
+
+    if not asks:
+
+        async def close(tx: Connection, message: InboxMessage, *, outcome: str) -> None:
+            with contextlib.suppress(MessageGoneError):
+                await close_message(tx, message, outcome=outcome)
+
+        monkeypatch.setattr("darkroom.flow.take_notices.close_message", close)
+    with checkpoints_handled_by(sleep):
+        await take_due_notices(shop.darkroom)
+    payment = await shop.rows("SELECT status FROM payments WHERE id = %s", payment_id)
+    jobs = await shop.rows("SELECT id FROM generation_jobs")
+    assert (payment, len(jobs)) == (
+        [{"status": "pending" if asks else "succeeded"}],
+        0 if asks else 1,
+    )
+    monkeypatch.undo()
+    await shop.advance(11)
+    await shop.drain()
+    assert len(shop.provider.created) == 7
+
+
+async def test_a_rounds_first_row_does_not_wait_until_the_last_was_begun(shop: Shop) -> None:
+    """Preparing a call takes as long as a question to the database; the first customer waited for twenty."""
+    seen: list[str] = []
+
+    async def call(row: core_tasks.TaskClaim) -> None:
+        seen.append(f"prepared {row.prompt_index}")
+        await asyncio.sleep(0)
+        seen.append(f"called {row.prompt_index}")
+
+    await shop.sold()
+    async with shop.database.connection() as tx:
+        rows = await core_tasks.claim_queued(
+            tx, provider="scripted", limit=7, lease_seconds=9, model="m", price_credits=1
+        )
+    await work_on_each("submit", shop.darkroom.leases, "task", rows, call)
+    assert seen.index("called 0") < seen.index("prepared 6")
 
 
 async def test_a_commit_that_is_still_under_way_is_waited_for(shop: Shop) -> None:

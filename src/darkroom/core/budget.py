@@ -76,6 +76,22 @@ async def set_window(
     )
 
 
+async def is_free(tx: Connection, account: str, *, model: str | None = None) -> bool:
+    """Whether nothing is to be counted: no limits, no pause, and its last creation was answered.
+
+    A moment later that may have changed; whoever claims now was in time.
+    """
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT EXISTS (SELECT FROM provider_budgets WHERE provider = %(account)s "
+            "AND window_requests IS NULL AND day_credits_max IS NULL AND silent_in_a_row = 0 "
+            "AND paused_until <= darkroom_now() AND NOT EXISTS (SELECT FROM provider_budgets m "
+            "WHERE m.provider = %(model)s AND m.paused_until > darkroom_now()))",
+            {"account": account, "model": model_key(account, model or "")},
+        )
+        return bool(await cursor.fetchone())
+
+
 async def take_budget(
     tx: Connection,
     account: str,
@@ -87,8 +103,8 @@ async def take_budget(
     """How many creations may be claimed in this transaction, at most `wanted`.
 
     Locks the account's row until the commit, so that two processes never count the same window or the same
-    credits, with whichever of the account's models. An account without limits and without a pause takes no
-    lock. A breaker that has just let go grants one: its answer closes or opens it again.
+    credits, with whichever of the account's models. A breaker that has just let go grants one: its answer
+    closes or opens it again.
     """
     values = {
         "wanted": wanted,
@@ -98,16 +114,6 @@ async def take_budget(
         "breaker": BREAKER_AFTER,
     }
     async with tx.cursor(row_factory=class_row(Budget)) as cursor:
-        await cursor.execute(
-            "SELECT %(wanted)s AS granted FROM provider_budgets WHERE provider = %(account)s "
-            "AND window_requests IS NULL AND day_credits_max IS NULL AND silent_in_a_row = 0 "
-            "AND paused_until <= darkroom_now() AND NOT EXISTS (SELECT FROM provider_budgets m "
-            "WHERE m.provider = %(model)s AND m.paused_until > darkroom_now())",
-            values,
-        )
-        free = await cursor.fetchone()
-        if free is not None:
-            return free.granted
         await cursor.execute(LOCK_BUDGET, [account])
         # A statement of its own: it must see the attempts that the holder before us committed.
         await cursor.execute(

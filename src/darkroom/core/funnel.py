@@ -19,6 +19,12 @@ from darkroom.db.database import Connection
 
 STEPS: Final = ("opened", "uploaded", "chose", "paid", "got")
 DAYS_MAX: Final = 366
+NOTE_PAID: Final = (
+    "INSERT INTO funnel_steps (user_id, step) SELECT user_id, 'paid' FROM moved "
+    "WHERE provider <> 'grant' ON CONFLICT DO NOTHING"
+)
+"""The money of the `moved` payments came: a part of the statement that says so. Free sets never pass there, and
+would not count."""
 
 
 async def _note(tx: Connection, user_id: int, step: str) -> None:
@@ -45,15 +51,6 @@ async def note_uploaded(tx: Connection, avatar_id: int) -> None:
 async def note_chose(tx: Connection, user_id: int) -> None:
     """The person placed an order that costs something."""
     await _note(tx, user_id, "chose")
-
-
-async def note_paid(tx: Connection, payment_id: int) -> None:
-    """The money of this payment came. Free sets never pass here, and would not count."""
-    await tx.execute(
-        "INSERT INTO funnel_steps (user_id, step) SELECT user_id, 'paid' FROM payments "
-        "WHERE id = %s AND provider <> 'grant' ON CONFLICT DO NOTHING",
-        [payment_id],
-    )
 
 
 async def note_got(tx: Connection, job_id: int) -> None:

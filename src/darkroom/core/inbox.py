@@ -68,13 +68,23 @@ async def hold_message(tx: Connection, message: InboxMessage) -> bool:
         return await cursor.fetchone() is not None
 
 
+class MessageGoneError(Exception):
+    """Somebody else has this message, or had it: what was done for it in this transaction must not stay."""
+
+
 async def close_message(tx: Connection, message: InboxMessage, *, outcome: str) -> None:
-    """Done, in the transaction of its effect."""
-    await tx.execute(
+    """Done, in the transaction of its effect.
+
+    Raises:
+        MessageGoneError: not ours any more; of those who did not hold it before, and who then undo all.
+    """
+    closed = await tx.execute(
         "UPDATE inbox SET processed_at = darkroom_now(), outcome = %s, lease_until = NULL "
         "WHERE id = %s AND claim = %s AND processed_at IS NULL",
         [outcome, message.id, message.claim],
     )
+    if closed.rowcount != 1:
+        raise MessageGoneError
 
 
 async def postpone_message(

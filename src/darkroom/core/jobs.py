@@ -126,13 +126,18 @@ class StartRequest:
 
 
 async def start_job(
-    tx: Connection, request: StartRequest, *, lock_timeout_ms: int
+    tx: Connection, request: StartRequest, *, lock_timeout_ms: int | None
 ) -> StartedJob | None:
     """Consume one payment and insert its job and tasks, in one statement, behind the user's lock.
 
     None: no payment of this user can pay for it, and nothing was changed. The photo count, the price
     shares and the deadline are the payment's, never the caller's. A crash before the commit leaves the
     payment as it was; after it, the tasks are due and any worker goes on.
+
+    Args:
+        tx: where.
+        request: what.
+        lock_timeout_ms: how long the user's lock may take; None: the caller holds it already.
 
     Raises:
         RowBusyError: another claim of this user took longer than `lock_timeout_ms`.
@@ -147,8 +152,9 @@ async def start_job(
         "open_jobs_max": request.open_jobs_max,
         "references_max": REFERENCES_MAX,
     }
-    # Of one who left the claim takes nothing.
-    await lock_anybody(tx, request.user_id, lock_timeout_ms=lock_timeout_ms)
+    if lock_timeout_ms is not None:
+        # Of one who left the claim takes nothing.
+        await lock_anybody(tx, request.user_id, lock_timeout_ms=lock_timeout_ms)
     async with tx.cursor(row_factory=class_row(StartedJob)) as cursor:
         await cursor.execute(CLAIM_PAYMENT, params)
         return await cursor.fetchone()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
-from darkroom.core.funnel import note_chose, note_paid
+from darkroom.core.funnel import NOTE_PAID, note_chose
 from darkroom.db.database import Connection
 from darkroom.ports.money import Money
 from darkroom.ports.payments import PaymentMoney
@@ -223,16 +223,20 @@ async def mark_succeeded(tx: Connection, payment_id: int, *, provider_payment_id
 
     Of several payments of the provider for one order the one that was paid counts, whichever was opened last.
     """
-    moved = await tx.execute(
-        "UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now(), "
-        "provider_payment_id = %s, "
-        "lease_until = NULL, updated_at = darkroom_now() "
-        "WHERE id = %s AND status IN ('pending', 'canceled', 'expired')",
-        [provider_payment_id, payment_id],
-    )
-    if moved.rowcount == 1:
-        await note_paid(tx, payment_id)
-    return moved.rowcount == 1
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            WITH moved AS (
+                UPDATE payments SET status = 'succeeded', succeeded_at = darkroom_now(),
+                    provider_payment_id = %s, lease_until = NULL, updated_at = darkroom_now()
+                WHERE id = %s AND status IN ('pending', 'canceled', 'expired')
+                RETURNING user_id, provider
+            ), noted AS ("""
+            + NOTE_PAID
+            + ") SELECT EXISTS (SELECT FROM moved)",
+            [provider_payment_id, payment_id],
+        )
+        return bool(await cursor.fetchone())
 
 
 async def insert_duplicate(

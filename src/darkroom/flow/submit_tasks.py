@@ -10,6 +10,7 @@ from typing import Final
 from darkroom.core.answers import CreatedThere, write_created
 from darkroom.core.attempts import begin_calls, record_refused
 from darkroom.core.budget import (
+    is_free,
     next_place_seconds,
     note_answer,
     note_silence,
@@ -97,44 +98,53 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
 async def _claim_within_budget(
     darkroom: Darkroom, provider: str
 ) -> tuple[list[TaskClaim], References]:
-    """Take what the provider's budget allows, and the tasks whose turn it is, in one transaction.
-
-    With the selfies that their jobs were started with.
-    """
-    limits = darkroom.limits
+    """Take what the provider's budget allows, and the tasks whose turn it is, with their jobs' selfies."""
     one = darkroom.generation[provider]
-    tasks: list[TaskClaim] = []
-    references: References = {}
-    async with darkroom.database.transaction() as tx:
-        granted = await take_budget(
-            tx,
-            one.account,
-            wanted=limits.batch,
-            model=one.model,
-            price_credits=one.price_credits,
-        )
-        if granted > 0:
-            tasks = await claim_queued(
-                tx,
-                provider=provider,
-                limit=granted,
-                lease_seconds=limits.lease_seconds,
-                model=one.model,
-                price_credits=one.price_credits,
-            )
-        if tasks:
-            references = await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
-    if granted > 0:
-        if len(tasks) == limits.batch:
-            await darkroom.doorbell.wake("submit")
-        return tasks, references
     async with darkroom.database.connection() as tx:
-        place_in_seconds = await next_place_seconds(tx, one.account)
+        free = await is_free(tx, one.account, model=one.model)
+    wanted = granted = darkroom.limits.batch
+    if free:
+        async with darkroom.database.statement() as tx:
+            tasks = await _claim(darkroom, tx, provider, limit=wanted)
+    else:
+        tasks: list[TaskClaim] = []
+        async with darkroom.database.transaction() as tx:
+            granted = await take_budget(
+                tx, one.account, wanted=wanted, model=one.model, price_credits=one.price_credits
+            )
+            if granted > 0:
+                tasks = await _claim(darkroom, tx, provider, limit=granted)
+    if granted <= 0:
+        await _look_when_there_is_a_place(darkroom, one.account)
+    if len(tasks) == wanted:
+        await darkroom.doorbell.wake("submit")
+    if not tasks:
+        return [], {}
+    async with darkroom.database.connection() as tx:
+        return tasks, await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
+
+
+async def _claim(
+    darkroom: Darkroom, tx: Connection, provider: str, *, limit: int
+) -> list[TaskClaim]:
+    one = darkroom.generation[provider]
+    return await claim_queued(
+        tx,
+        provider=provider,
+        limit=limit,
+        lease_seconds=darkroom.limits.lease_seconds,
+        model=one.model,
+        price_credits=one.price_credits,
+    )
+
+
+async def _look_when_there_is_a_place(darkroom: Darkroom, account: str) -> None:
+    async with darkroom.database.connection() as tx:
+        place_in_seconds = await next_place_seconds(tx, account)
     if place_in_seconds is not None:
         # Looking every second, each place of the window would stand empty for half a second: a twentieth of
         # what the provider lets us have.
         await darkroom.doorbell.wake(after_seconds=place_in_seconds + PLACE_SECONDS)
-    return [], {}
 
 
 async def _submit(
@@ -201,8 +211,11 @@ async def _note_for_all(
     darkroom: Darkroom, provider: str, answer: Created | Refused | NoAnswer
 ) -> None:
     """Tell every process what the answer says about the provider. Lost, it is learnt again by the next call."""
+    # What is written after a creation is one statement; others may write two.
+    database = darkroom.database
+    place = database.statement() if isinstance(answer, Created) else database.transaction()
     try:
-        async with darkroom.database.transaction() as tx:
+        async with place as tx:
             await _write_budget(darkroom, tx, provider, answer)
     except (RowBusyError, DatabaseRefusedError) as error:
         log.warning("budget not noted", provider=provider, error=type(error).__name__)

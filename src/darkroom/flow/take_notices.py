@@ -11,6 +11,7 @@ from darkroom.core.attempts import adopt, find_by_provider_task
 from darkroom.core.differences import DifferenceKind, note_difference
 from darkroom.core.inbox import (
     InboxMessage,
+    MessageGoneError,
     claim_messages,
     close_message,
     hold_message,
@@ -87,6 +88,8 @@ async def take_due_notices(darkroom: Darkroom) -> int:
                     await take_queue_failure(darkroom, message)
                 case _:
                     await _take_callback(darkroom, message)
+        except MessageGoneError:
+            log.warning("message is somebody else's by now", message_id=message.id)
         except (
             DatabaseRefusedError,
             ProviderUnavailableError,
@@ -113,12 +116,11 @@ async def _postpone(darkroom: Darkroom, message: InboxMessage, error: str) -> No
 async def _take_payment(darkroom: Darkroom, message: InboxMessage) -> None:
     started: StartedJob | None = None
     async with darkroom.database.transaction() as tx:
-        # Payer and payment first: the lock order. The message is ours by lease; its row comes last.
+        # Payer and payment first: the lock order. The message is ours by lease; its row comes last, and where
+        # somebody else has it by then, all of this is undone.
         payment = await lock_payment(
             tx, payment_id=int(message.payload["payment_id"]), provider=message.source
         )
-        if not await hold_message(tx, message):
-            return
         outcome = await _refuse_fact(tx, payment, message)
         if payment is not None and outcome is None:
             outcome, started = await _apply_fact(darkroom, tx, payment, message.payload)
@@ -261,7 +263,7 @@ def _looks(darkroom: Darkroom, paid: PaymentFact | None) -> int:
 async def start_paid_order(
     darkroom: Darkroom, tx: Connection, payment: PaymentOrder
 ) -> StartedJob | None:
-    """Start the job of an order whose money is there, in the caller's transaction."""
+    """Start the job of an order whose money is there, in the transaction that locked payer and payment."""
     if payment.order_avatar_id is None or payment.order_style_id is None:
         return None
     return await start_job(
@@ -274,7 +276,7 @@ async def start_paid_order(
             request_id=uuid5(ORDER_NAMESPACE, str(payment.id)),
             provider=darkroom.new_tasks_go_to,
         ),
-        lock_timeout_ms=darkroom.limits.lock_timeout_ms,
+        lock_timeout_ms=None,
     )
 
 
