@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psycopg
 
+from bench.claims import percentile
 from bench.photos import PHOTOS_A_SET, commits_of, rate, running, start_sets, told_by, until_stored
 from bench.places import look_at_tables, open_database
 
@@ -144,8 +145,8 @@ async def _rush(dsn: str, folder: Path, sets: int) -> Rush:
         per_second=rate(stored),
         commits_each=commits / len(stored),
         bought=bought,
-        first_p50_seconds=firsts[len(firsts) // 2] - began,
-        first_p99_seconds=firsts[int(len(firsts) * 0.99)] - began,
+        first_p50_seconds=percentile(firsts, 0.5) - began,
+        first_p99_seconds=percentile(firsts, 0.99) - began,
     )
 
 

@@ -24,7 +24,6 @@ from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.leases import LeaseKeeper, LeaseLostError
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.receive import receive_generation_callback
-from darkroom.flow.rounds import work_on_each
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.submit_tasks import submit_due_tasks
@@ -151,24 +150,6 @@ async def test_what_a_worker_that_slept_does_for_a_notice_is_undone(
     await shop.advance(11)
     await shop.drain()
     assert len(shop.provider.created) == 7
-
-
-async def test_a_rounds_first_row_does_not_wait_until_the_last_was_begun(shop: Shop) -> None:
-    """Preparing a call takes as long as a question to the database; the first customer waited for twenty."""
-    seen: list[str] = []
-
-    async def call(row: core_tasks.TaskClaim) -> None:
-        seen.append(f"prepared {row.prompt_index}")
-        await asyncio.sleep(0)
-        seen.append(f"called {row.prompt_index}")
-
-    await shop.sold()
-    async with shop.database.connection() as tx:
-        rows = await core_tasks.claim_queued(
-            tx, provider="scripted", limit=7, lease_seconds=9, model="m", price_credits=1
-        )
-    await work_on_each("submit", shop.darkroom.leases, "task", rows, call)
-    assert seen.index("called 0") < seen.index("prepared 6")
 
 
 async def test_a_commit_that_is_still_under_way_is_waited_for(shop: Shop) -> None:

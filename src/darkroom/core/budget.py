@@ -79,7 +79,7 @@ async def set_window(
 async def is_free(tx: Connection, account: str, *, model: str | None = None) -> bool:
     """Whether nothing is to be counted: no limits, no pause, and its last creation was answered.
 
-    A moment later that may have changed; whoever claims now was in time.
+    Ask on the connection that then claims: what others pause a moment later comes too late for this claim.
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(

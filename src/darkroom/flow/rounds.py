@@ -65,5 +65,3 @@ async def work_on_each(
     async with asyncio.TaskGroup() as group:
         for row in rows:
             group.create_task(one(row))
-            # The first must not wait until the last was prepared: its call goes out meanwhile.
-            await asyncio.sleep(0)

@@ -100,35 +100,31 @@ async def _claim_within_budget(
 ) -> tuple[list[TaskClaim], References]:
     """Take what the provider's budget allows, and the tasks whose turn it is, with their jobs' selfies."""
     one = darkroom.generation[provider]
-    async with darkroom.database.connection() as tx:
-        free = await is_free(tx, one.account, model=one.model)
     wanted = granted = darkroom.limits.batch
-    if free:
-        async with darkroom.database.statement() as tx:
-            tasks = await _claim(darkroom, tx, provider, limit=wanted)
-    else:
-        tasks: list[TaskClaim] = []
+    claimed: tuple[list[TaskClaim], References] | None = None
+    async with darkroom.database.statement() as tx:
+        if await is_free(tx, one.account, model=one.model):
+            claimed = await _claim(darkroom, tx, provider, limit=wanted)
+    if claimed is None:
         async with darkroom.database.transaction() as tx:
             granted = await take_budget(
                 tx, one.account, wanted=wanted, model=one.model, price_credits=one.price_credits
             )
-            if granted > 0:
-                tasks = await _claim(darkroom, tx, provider, limit=granted)
+            claimed = await _claim(darkroom, tx, provider, limit=granted)
     if granted <= 0:
         await _look_when_there_is_a_place(darkroom, one.account)
-    if len(tasks) == wanted:
+    if len(claimed[0]) == wanted:
         await darkroom.doorbell.wake("submit")
-    if not tasks:
-        return [], {}
-    async with darkroom.database.connection() as tx:
-        return tasks, await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
+    return claimed
 
 
 async def _claim(
     darkroom: Darkroom, tx: Connection, provider: str, *, limit: int
-) -> list[TaskClaim]:
+) -> tuple[list[TaskClaim], References]:
+    if limit <= 0:
+        return [], {}
     one = darkroom.generation[provider]
-    return await claim_queued(
+    tasks = await claim_queued(
         tx,
         provider=provider,
         limit=limit,
@@ -136,6 +132,9 @@ async def _claim(
         model=one.model,
         price_credits=one.price_credits,
     )
+    if not tasks:
+        return [], {}
+    return tasks, await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
 
 
 async def _look_when_there_is_a_place(darkroom: Darkroom, account: str) -> None:
@@ -211,7 +210,7 @@ async def _note_for_all(
     darkroom: Darkroom, provider: str, answer: Created | Refused | NoAnswer
 ) -> None:
     """Tell every process what the answer says about the provider. Lost, it is learnt again by the next call."""
-    # What is written after a creation is one statement; others may write two.
+    # What is written after a creation is one statement; after others there may be more.
     database = darkroom.database
     place = database.statement() if isinstance(answer, Created) else database.transaction()
     try:
