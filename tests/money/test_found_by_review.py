@@ -9,6 +9,7 @@ from darkroom.core.differences import close_difference
 from darkroom.flow import ask_refunds, pay_back
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.ask_refunds import ask_unknown_refunds
+from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.forget_me import forget_me
 from darkroom.flow.pay_back import ask_refund_again, note_paid_by_hand
 from darkroom.flow.return_unused import return_unused_money
@@ -181,8 +182,9 @@ async def test_money_back_is_not_forgotten_because_the_bank_was_away(shop: Shop)
     assert await payment_status(shop, payment_id) == "refunded"
 
 
+@pytest.mark.parametrize("asked_first", [True, False])
 async def test_by_hand_and_asked_again_at_once_one_of_them_pays(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, *, asked_first: bool
 ) -> None:
     """Between reading "failed" and writing "paid by hand" the same refund was sent again."""
 
@@ -194,20 +196,28 @@ async def test_by_hand_and_asked_again_at_once_one_of_them_pays(
     await shop.drain()
     shop.bank.on_refund = None
     (refund,) = await refunds(shop)
-    settle, met = pay_back.settle_by_hand, asyncio.Event()
+    settle, asked = pay_back.settle_by_hand, list[asyncio.Task[object]]()
 
-    async def slowly(*args: object, **named: object) -> object:
-        other = asyncio.create_task(ask_refund_again(shop.darkroom, refund["id"]))
+    async def meanwhile(*args: object, **named: object) -> object:
+        if asked_first:
+            await ask_refund_again(shop.darkroom, refund["id"])
         result = await settle(*args, **named)  # pyright: ignore[reportArgumentType]
-        await asyncio.wait([other], timeout=0.2)
-        met.set()
+        if not asked_first:
+            # It waits for the row, which is written by hand and not yet committed.
+            asked.append(asyncio.create_task(ask_refund_again(shop.darkroom, refund["id"])))
+            await asyncio.wait(asked, timeout=0.2)
         return result
 
-    monkeypatch.setattr(pay_back, "settle_by_hand", slowly)
-    await note_paid_by_hand(shop.darkroom, refund["id"], note="transfer 4711")
+    monkeypatch.setattr(pay_back, "settle_by_hand", meanwhile)
+    by_hand = note_paid_by_hand(shop.darkroom, refund["id"], note="transfer 4711")
+    if asked_first:
+        with pytest.raises(RequestRefusedError, match="NOT_REFUSED"):
+            await by_hand
+    else:
+        await by_hand
+    await asyncio.gather(*asked)
     await shop.drain()
-    assert met.is_set()
-    assert shop.bank.returned_minor(f"pay-{payment_id}") == 0
+    assert shop.bank.returned_minor(f"pay-{payment_id}") == (FIRST_SHARE if asked_first else 0)
     assert await books(shop) == [("shortfall", "succeeded", FIRST_SHARE)]
 
 
