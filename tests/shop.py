@@ -15,7 +15,7 @@ from darkroom.adapters.doorbell import LocalDoorbell
 from darkroom.adapters.mail_folder import FolderMailer
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.storage import open_storage
-from darkroom.adapters.thumbnails import make_thumbnail
+from darkroom.adapters.thumbnails import develop, make_thumbnail
 from darkroom.core.jobs import StartedJob
 from darkroom.core.people import create_avatar, ensure_user
 from darkroom.db.database import Database
@@ -272,6 +272,7 @@ async def open_shop(
         intake=intake or ScriptedIntake(),
         read_picture=read_picture,
         make_thumbnail=make_thumbnail,
+        develop=develop,
         tokens=SignedTokens(secret="link-secret", previous=None),
         links=PhotoLinks(secret="link-secret", previous=None, minutes=15),
         limits=limits,

@@ -15,9 +15,8 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import psycopg
 
 from bench.worker import make_provider
-from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.storage import open_storage
-from darkroom.adapters.thumbnails import make_thumbnail
+from darkroom.adapters.thumbnails import develop
 from darkroom.kit.process import spare_the_collector
 from darkroom.ports.generation import Created, FailedThere, GenerationRequest, Ready, Reference
 
@@ -145,12 +144,14 @@ class Studio:
     async def keep(self, photo: Photo, task_id: str, result_url: str) -> Kept:
         """Fetch, decode, store with its thumbnail, both on the disk. Harmless to repeat."""
         data = await self._provider.fetch(_request_of(photo), task_id, result_url)
-        facts = await read_picture(data)
+        developed = await develop(data)
+        facts, small = developed.facts, developed.thumbnail
+        if small is None:
+            raise AssertionError(developed.trouble)
         sha256 = hashlib.sha256(data).hexdigest()
         place = f"{photo.order_id}/{photo.position}"
         key = f"generated/{place}-{sha256[:16]}.{facts.extension}"
         await self._store.put_once(key, data, facts.content_type)
-        small = await make_thumbnail(data)
         name = hashlib.sha256(small.data).hexdigest()[:16]
         thumbnail_key = f"thumbnails/{place}-{name}.{small.extension}"
         await self._store.put_once(thumbnail_key, small.data, small.content_type)

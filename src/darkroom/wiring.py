@@ -28,7 +28,7 @@ from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
-from darkroom.adapters.thumbnails import make_thumbnail
+from darkroom.adapters.thumbnails import develop, make_thumbnail
 from darkroom.brand import Brand, load_brand
 from darkroom.config import Settings
 from darkroom.core.checkup import examine_database
@@ -192,6 +192,7 @@ async def open_darkroom(
             intake=intake,
             read_picture=read_picture,
             make_thumbnail=make_thumbnail,
+            develop=develop,
             links=photo_links(settings),
             tokens=signed_tokens(settings),
             limits=limits,

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -147,6 +148,36 @@ async def test_the_certificate_asked_for_is_the_names_not_the_addresses(
         with pytest.raises(ProviderUnavailableError):
             await downloader.fetch(f"https://results.example:{port}/a.png")
     assert b"results.example" in hello
+
+
+async def test_a_kept_connection_is_one_names_alone(
+    downloader: Downloader, resolve: Resolve
+) -> None:
+    """Two hosts behind one address: whoever proved to be the first did not prove to be the second."""
+    heard: list[list[bytes]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append([])
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                heard[-1].append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1\r\n\r\nx"
+                )
+        writer.close()
+
+    resolve(*[["127.0.0.1"]] * 4)
+    server = await asyncio.start_server(answer, sock=socket.create_server(("127.0.0.1", 0)))
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        for host in ("one", "other", "one", "other"):
+            assert await downloader.fetch(f"http://{host}.example:{port}/a.png") == b"x"
+        await downloader.close()
+    hosts = [{line for ask in one for line in ask.split() if b".example" in line} for one in heard]
+    assert hosts == [{b"one.example:%d" % port}, {b"other.example:%d" % port}]
+    assert [len(one) for one in heard] == [2, 2], (
+        "the second picture came over the first one's connection"
+    )
 
 
 async def test_an_address_without_a_route_gives_way_to_the_next(

@@ -15,7 +15,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from darkroom.adapters.thumbnails import LONG_SIDE, make_thumbnail
+from darkroom.adapters.pictures import read_picture
+from darkroom.adapters.thumbnails import LONG_SIDE, develop, make_thumbnail
 from darkroom.core.jobs import StartedJob
 from darkroom.core.photos import StoredPicture, keep_late_photo
 from darkroom.core.tasks import claim_storing
@@ -400,6 +401,10 @@ async def test_thumbnails_of_every_picture(size: tuple[int, int], mode: str, for
     small = await make_thumbnail(out.getvalue())
     again = await make_thumbnail(out.getvalue())
     assert small == again, "the same bytes each time"
+    developed = await develop(out.getvalue())
+    assert developed.facts == await read_picture(out.getvalue())
+    assert developed.thumbnail is not None
+    assert (developed.thumbnail.width, developed.thumbnail.height) == (small.width, small.height)
     with Image.open(io.BytesIO(small.data)) as picture:
         picture.load()
         assert picture.size == (small.width, small.height)
@@ -428,16 +433,13 @@ async def test_thumbnails_are_stored_beside_their_photos(sold: Sold) -> None:
         place = row["object_key"].removeprefix("generated/").rpartition("-")[0]
         assert row["thumbnail_key"] == f"thumbnails/{place}-{row['thumbnail_sha256'][:16]}.webp"
         full = await sold.shop.darkroom.store.get(row["object_key"])
-        assert (await make_thumbnail(full)).data == small
+        developed = (await develop(full)).thumbnail
+        assert developed is not None
+        assert developed.data == small
 
 
-async def _broken(_data: bytes) -> Thumbnail:
+def _broken(_picture: Image.Image) -> Thumbnail:
     raise RuntimeError("no thumbnail today")
-
-
-async def _endless(_data: bytes) -> Thumbnail:
-    await asyncio.Event().wait()
-    raise AssertionError
 
 
 @dataclass
@@ -446,6 +448,7 @@ class _Store:
 
     inner: ObjectStore
     refuse: str = "nothing/"
+    hang: str = "nothing/"
     silent: bool = False
     held: int = 0
     most_held: int = 0
@@ -454,6 +457,8 @@ class _Store:
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         if key.startswith(self.refuse):
             raise StorageUnavailableError("put")
+        if key.startswith(self.hang):
+            await asyncio.Event().wait()
         await self.inner.put_once(key, data, content_type)
 
     async def list_keys(self, folder: str) -> list[str]:
@@ -485,20 +490,21 @@ class _Held(bytes):
         self.store.held -= 1
 
 
-@pytest.mark.parametrize("how", ["cannot be made", "takes for ever", "cannot be stored"])
+@pytest.mark.parametrize("how", ["cannot be made", "is stored for ever", "cannot be stored"])
 async def test_a_photo_never_fails_by_its_thumbnail(
     shop: Shop, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One attempt, one photo, no retry; the thumbnail's link shows the photo itself."""
     monkeypatch.setattr("darkroom.flow.collect_photos.THUMBNAIL_SECONDS", 0.02)
-    makers = {"cannot be made": _broken, "takes for ever": _endless}
-    shop.darkroom = replace(
-        shop.darkroom,
-        make_thumbnail=makers.get(how, make_thumbnail),
-        store=_Store(
-            shop.darkroom.store, refuse="thumbnails/" if how not in makers else "nothing/"
-        ),
-    )
+    store = _Store(shop.darkroom.store)
+    match how:
+        case "cannot be made":
+            monkeypatch.setattr("darkroom.adapters.thumbnails._small", _broken)
+        case "is stored for ever":
+            store.hang = "thumbnails/"
+        case _:
+            store.refuse = "thumbnails/"
+    shop.darkroom = replace(shop.darkroom, store=store)
     customer, job = await shop.sold()
     await submit_due_tasks(shop.darkroom)
     await poll_due_tasks(shop.darkroom)

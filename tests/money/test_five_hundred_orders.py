@@ -26,12 +26,12 @@ from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.pay_back import read_open_refunds
 from darkroom.flow.reconcile import Look, reconcile
 from darkroom.limits import Limits
-from darkroom.ports.generation import Again, BadResultError, FailedThere, GenerationRequest
-from darkroom.ports.pictures import Thumbnail
+from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from darkroom.twin.bank import SandboxBank
 from darkroom.twin.bank_books import BankHabits
 from darkroom.twin.loopback import loopback
 from tests.edges.serving import application_of
+from tests.scripted import only_read
 from tests.shop import Customer, Shop, open_shop
 
 ORDERS: Final = 500
@@ -61,10 +61,6 @@ def _failing(share: float) -> Callable[[GenerationRequest], Awaitable[FailedTher
         return FailedThere("400", "no", Again.NEVER) if lot < share * 256 else None
 
     return on_ask
-
-
-async def _no_thumbnail(_data: bytes) -> Thumbnail:
-    raise BadResultError("no thumbnails here")
 
 
 @asynccontextmanager
@@ -97,7 +93,7 @@ async def _open_day(
             shop.darkroom,
             payments={"sandbox": client},
             store=open_memory(),
-            make_thumbnail=_no_thumbnail,
+            develop=only_read,
         )
         url = await stack.enter_async_context(loopback(application_of(shop)))
         shop.darkroom = replace(shop.darkroom, base_url=url)

@@ -22,13 +22,11 @@ from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.make_avatar import AVATARS_MAX, AvatarRequest, make_avatar
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.limits import Limits
-from darkroom.ports.generation import BadResultError
-from darkroom.ports.pictures import Thumbnail
 from tests.promises.ends import MADE_FOR, OVERSPENT, STANDING, End, State, after, read_ends
 from tests.promises.messages import Message, TalkativeBank, look
 from tests.promises.moments import Moment
 from tests.promises.stage import Case, Stage
-from tests.scripted import picture_of
+from tests.scripted import only_read, picture_of
 from tests.shop import Customer, Shop, open_shop
 
 TIMES: Final = {"once": 1, "twice": 2, "five at once": 5}
@@ -93,10 +91,6 @@ async def _shop_on(
     dsn: str, folder: Path, bank: TalkativeBank, *, chat: bool = False
 ) -> AsyncGenerator[Shop]:
     """A shop whose storage is memory and which makes no thumbnails: neither is a message's business."""
-
-    async def none(_data: bytes) -> Thumbnail:
-        raise BadResultError("no thumbnails here")
-
     database = Database(dsn, pool_size=10)
     await database.open()
     limits = Limits().model_copy(update={"batch": 50})
@@ -104,7 +98,7 @@ async def _shop_on(
         shop.darkroom = replace(
             shop.darkroom,
             store=open_memory(),
-            make_thumbnail=none,
+            develop=only_read,
             chat_enabled=chat,
         )
         yield shop

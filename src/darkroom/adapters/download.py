@@ -87,8 +87,11 @@ class Downloader:
         )
         self._max_bytes = max_bytes
         self._redirects_max = redirects_max
-        # No connection is kept: they are known by IP only, and one host's certificate would vouch for another.
-        self._caller = caller or HttpCaller(connect_seconds=min(CONNECT_SECONDS, timeout_seconds))
+        # A connection is kept for its address and name together: no host's certificate vouches for another.
+        # One that was just closed there loses an answer, which is asked for again.
+        self._caller = caller or HttpCaller(
+            connect_seconds=min(CONNECT_SECONDS, timeout_seconds), keep_connections=True
+        )
 
     async def fetch(self, url: str) -> bytes:
         """The whole body behind the address. Harmless to repeat.

@@ -3,9 +3,12 @@
 import asyncio
 import io
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from darkroom.ports.generation import BadResultError
 from darkroom.ports.pictures import PictureFacts
@@ -18,6 +21,9 @@ TYPES: Final = {
     "WEBP": ("image/webp", "webp"),
 }
 
+# The library's own limit is above ours. Set once: a filter is every thread's.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
 
 async def read_picture(data: bytes) -> PictureFacts:
     """Decode every pixel, off the event loop.
@@ -29,17 +35,30 @@ async def read_picture(data: bytes) -> PictureFacts:
 
 
 def _read(data: bytes) -> PictureFacts:
+    with opened(data) as picture:
+        return decode(picture)
+
+
+@contextmanager
+def opened(data: bytes) -> Generator[ImageFile]:
+    """A picture of a type and size that we take, of which nothing is decoded yet.
+
+    Raises:
+        BadResultError: it is none; also for whatever the decoder finds wrong in the block.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=list(TYPES)) as picture:
-                width, height = picture.size
-                if width * height > PIXELS_MAX:
-                    raise BadResultError(f"{width} x {height} pixels are too many")
-                picture.load()
-                content_type, extension = TYPES[picture.format or ""]
+        with Image.open(io.BytesIO(data), formats=list(TYPES)) as picture:
+            if picture.width * picture.height > PIXELS_MAX:
+                raise BadResultError(f"{picture.width} x {picture.height} pixels are too many")
+            yield picture
     except (OSError, ValueError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadResultError(f"not a picture: {type(error).__name__}") from error
     except Image.DecompressionBombWarning as error:
         raise BadResultError("too many pixels") from error
-    return PictureFacts(content_type, extension, width, height)
+
+
+def decode(picture: ImageFile) -> PictureFacts:
+    """Every pixel of an opened picture. Raises what the decoder raises."""
+    picture.load()
+    content_type, extension = TYPES[picture.format or ""]
+    return PictureFacts(content_type, extension, picture.width, picture.height)

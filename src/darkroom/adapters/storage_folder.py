@@ -1,6 +1,7 @@
 """What a folder of this machine needs so that what is in it survives a power cut."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -17,18 +18,23 @@ class DurableFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = str(root)
         # By path: which folder it was, since one that is made again is another.
-        self._stay: dict[Path, tuple[int, int]] = {}
+        self._stay: dict[str, tuple[int, int]] = {}
 
     def keep(self, path: Path) -> None:
         """On return the file and its place survive: the row that points at it is durable, too."""
-        _sync(path)
-        passed: dict[Path, tuple[int, int]] = {}
-        for folder in _folders_up_to(self._root, path):
-            found = folder.stat()
-            passed[folder] = found.st_dev, found.st_ino
-            _sync(folder)
+        name = str(path)
+        _sync(name)
+        passed: dict[str, tuple[int, int]] = {}
+        for folder in _folders_up_to(self._root, name):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                found = os.fstat(descriptor)
+                passed[folder] = found.st_dev, found.st_ino
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             if self._stay.get(folder) == passed[folder]:
                 break
         if len(self._stay) >= KNOWN_MAX:
@@ -38,12 +44,12 @@ class DurableFolder:
 
     def keep_removed(self, path: Path) -> None:
         """On return it survives that the file is gone. Also one that was gone: its remover may have died."""
-        for folder in _folders_up_to(self._root, path):
-            if folder.exists():
+        for folder in _folders_up_to(self._root, str(path)):
+            if Path(folder).exists():
                 _sync(folder)
 
 
-def _sync(target: Path) -> None:
+def _sync(target: str) -> None:
     descriptor = os.open(target, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -51,5 +57,9 @@ def _sync(target: Path) -> None:
         os.close(descriptor)
 
 
-def _folders_up_to(root: Path, path: Path) -> list[Path]:
-    return [folder for folder in path.parents if folder == root or root in folder.parents]
+def _folders_up_to(root: str, path: str) -> Iterator[str]:
+    """From the file's own up to the root. As text: a Path of each takes longer than the disk does."""
+    below = root + os.sep
+    while path.startswith(below):
+        path = path.rpartition(os.sep)[0]
+        yield path

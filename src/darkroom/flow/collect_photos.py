@@ -33,12 +33,13 @@ from darkroom.ports.generation import (
     LinkDeadError,
     ProviderUnavailableError,
 )
+from darkroom.ports.pictures import Developed
 from darkroom.ports.storage import ObjectConflictError, StorageUnavailableError
 
 log = get_logger("flow")
 
 THUMBNAIL_SECONDS: Final = 5
-"""Making one takes 50 ms and storing it as long; a photo waits this much for it at most, half a lease."""
+"""Storing one takes 50 ms; a photo waits this much for it at most, half a lease."""
 
 LAST_TRIES: Final = 5
 """A pause takes at most this part of what a link has left, so from the last five minutes on, where it begins to
@@ -147,7 +148,8 @@ async def _fetch_and_store(
     await checkpoint("collect.before_fetch")
     data = await provider.fetch(request, task.kie_task_id, task.result_url)
     await checkpoint("collect.after_fetch")
-    facts = await darkroom.read_picture(data)
+    developed = await darkroom.develop(data)
+    facts = developed.facts
     sha256 = hashlib.sha256(data).hexdigest()
     place = f"{task.avatar_id}/{task.style_id}/{task.job_id}/{task.prompt_index}"
     key = f"generated/{place}-{sha256[:16]}.{facts.extension}"
@@ -160,22 +162,27 @@ async def _fetch_and_store(
         content_type=facts.content_type,
         width=facts.width,
         height=facts.height,
-        thumbnail=await _store_thumbnail(darkroom, data, place),
+        thumbnail=await _store_thumbnail(darkroom, developed, place),
     )
 
 
-async def _store_thumbnail(darkroom: Darkroom, data: bytes, place: str) -> StoredThumbnail | None:
+async def _store_thumbnail(
+    darkroom: Darkroom, developed: Developed, place: str
+) -> StoredThumbnail | None:
     """The photo's small picture, stored; None when that did not work, and then the photo is shown in full.
 
     Not worth a retry of the step: the photo is safe already, and its customer waits. The key carries the
     hash of the thumbnail itself: another build of the encoder makes another object, never a conflict.
     """
+    small = developed.thumbnail
+    if small is None:
+        log.warning("photo has no thumbnail", place=place, error=developed.trouble)
+        return None
+    sha256 = hashlib.sha256(small.data).hexdigest()
+    key = f"thumbnails/{place}-{sha256[:16]}.{small.extension}"
     await checkpoint("collect.before_thumbnail")
     try:
         async with asyncio.timeout(THUMBNAIL_SECONDS):
-            small = await darkroom.make_thumbnail(data)
-            sha256 = hashlib.sha256(small.data).hexdigest()
-            key = f"thumbnails/{place}-{sha256[:16]}.{small.extension}"
             await darkroom.store.put_once(key, small.data, small.content_type)
     except TransactionOpenError:
         raise

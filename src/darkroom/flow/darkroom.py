@@ -14,7 +14,7 @@ from darkroom.ports.generation import GenerationProvider, GenerationRequest, Ref
 from darkroom.ports.intake import Intake
 from darkroom.ports.mail import Mailer
 from darkroom.ports.payments import PaymentProvider
-from darkroom.ports.pictures import PictureFacts, Thumbnail
+from darkroom.ports.pictures import Developed, PictureFacts, Thumbnail
 from darkroom.ports.storage import ObjectStore
 
 
@@ -46,6 +46,7 @@ class Darkroom:
     intake: Intake
     read_picture: Callable[[bytes], Awaitable[PictureFacts]]
     make_thumbnail: Callable[[bytes], Awaitable[Thumbnail]]
+    develop: Callable[[bytes], Awaitable[Developed]]
     links: PhotoLinks
     tokens: SignedTokens
     limits: Limits

@@ -30,3 +30,16 @@ class Thumbnail:
     extension: str
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Developed:
+    """A picture that was decoded once, and made small on the way.
+
+    Attributes:
+        thumbnail: None: it could not be made, and `trouble` says why. The picture is fine.
+    """
+
+    facts: PictureFacts
+    thumbnail: Thumbnail | None
+    trouble: str = ""
