@@ -1,5 +1,6 @@
 """`make bench`: Darkroom beside the limit of the same machine and beside its rivals, in one run, as ratios."""
 
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ SETS: Final = 100
 """700 photos: some seconds of each side."""
 BATCH: Final = 20
 """Of the limits: what a worker claims at once."""
+CORES: Final = os.cpu_count() or 1
+"""Workers where, as pgbench does, we take all of the machine."""
 ORDERS: Final = 100
 """One after the other: of so many the slowest hundredth is one, and the figure that of the next."""
 BUSY_ORDERS, LOAD = 40, 420
@@ -83,30 +86,34 @@ class Run:
         ours: list[Photos] = []
         batched: list[float] = []
         single: list[float] = []
+        cores: list[float] = []
         for step in self._turns("photos"):
             batched.append(
                 measure_limit(self._server, sets, pgbench_path(), batch=BATCH).per_second
             )
             ours.append(measure_photos(self._server, sets))
             single.append(measure_limit(self._server, sets, pgbench_path(), batch=1).per_second)
+            cores.append(measure_photos(self._server, sets, workers=CORES).per_second)
             step()
         mine = tuple(one.per_second for one in ours)
         note = (
             f"{statistics.median(one.commits_each for one in ours):.1f} commits a photo, those of looking for "
             f"work included; bought twice: {sum(one.bought - one.stored for one in ours)}"
         )
-        for what, beside, target in (
-            (f"pgbench, {BATCH} photos a transaction, and files", batched, 0.4),
-            ("pgbench, one photo a transaction, and files", single, 0.4),
+        whole_batches = f"pgbench, {BATCH} photos a transaction, and files"
+        for who, made, what, beside in (
+            ("one worker", mine, whole_batches, batched),
+            ("a worker a core", tuple(cores), whole_batches, batched),
+            ("one worker", mine, "pgbench, one photo a transaction, and files", single),
         ):
             self.rows.append(
                 Row(
-                    what="photos: the whole way",
+                    what=f"photos: the whole way, {who}",
                     beside_what=what,
                     unit="/s",
-                    ours=mine,
+                    ours=made,
                     beside=tuple(beside),
-                    target=target,
+                    target=0.4,
                     note=note,
                 )
             )

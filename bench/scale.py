@@ -211,7 +211,7 @@ def bench_scale(
     most: Annotated[int, typer.Option(min=0, help="old photos in the largest database")] = MILLION,
     repeats: Annotated[int, typer.Option(min=1, max=20, help="on each database, in turns")] = 5,
     claims: Annotated[int, typer.Option(min=32, help="paid sets started a repetition")] = 1600,
-    sets: Annotated[int, typer.Option(min=10, help="sets made a repetition")] = 60,
+    sets: Annotated[int, typer.Option(min=10, help="sets made a repetition")] = 120,
 ) -> None:
     """Measure, print one table, and keep it in bench/results."""
     sizes = sorted({0, min(most, MILLION), most})
