@@ -273,6 +273,7 @@ async def open_shop(
         read_picture=read_picture,
         make_thumbnail=make_thumbnail,
         develop=develop,
+        develop_apart=develop,
         tokens=SignedTokens(secret="link-secret", previous=None),
         links=PhotoLinks(secret="link-secret", previous=None, minutes=15),
         limits=limits,

@@ -20,6 +20,7 @@ from darkroom.adapters.intake import ProcessIntake
 from darkroom.adapters.mail_folder import FolderMailer, examine_mail_folder
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
+from darkroom.adapters.pictures_apart import DeveloperApart
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
 from darkroom.adapters.qstash_keys import examine_queue
@@ -171,6 +172,7 @@ async def open_darkroom(
     store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
     generation = _generation(settings, store)
     intake = ProcessIntake(processes=settings.intake_processes)
+    apart = DeveloperApart()
     payments: dict[str, PaymentProvider] = {}
     secret = sandbox_secret(settings)
     if secret is not None:
@@ -193,6 +195,7 @@ async def open_darkroom(
             read_picture=read_picture,
             make_thumbnail=make_thumbnail,
             develop=develop,
+            develop_apart=apart.develop,
             links=photo_links(settings),
             tokens=signed_tokens(settings),
             limits=limits,
@@ -207,7 +210,7 @@ async def open_darkroom(
         try:
             yield darkroom
         finally:
-            for part in (*generation.values(), *payments.values(), intake):
+            for part in (*generation.values(), *payments.values(), intake, apart):
                 await part.close()
             if isinstance(doorbell, QStashDoorbell):
                 await doorbell.close()

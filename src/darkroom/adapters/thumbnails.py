@@ -38,7 +38,7 @@ async def develop(data: bytes) -> Developed:
     Raises:
         BadResultError: as `read_picture`. A thumbnail that cannot be made raises nothing.
     """
-    return await asyncio.to_thread(_develop, data)
+    return await asyncio.to_thread(develop_now, data)
 
 
 def _make(data: bytes) -> Thumbnail:
@@ -47,7 +47,8 @@ def _make(data: bytes) -> Thumbnail:
         return _small(picture)
 
 
-def _develop(data: bytes) -> Developed:
+def develop_now(data: bytes) -> Developed:
+    """As `develop`, in the thread or process that calls."""
     with opened(data) as picture:
         facts = decode(picture)
         try:

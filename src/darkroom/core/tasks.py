@@ -38,6 +38,7 @@ class TaskClaim:
     status_since: datetime
     status_age_seconds: float
     result_left_seconds: float | None
+    lapses: int
 
 
 _CLAIM_COLUMNS: Final = """
@@ -48,7 +49,8 @@ _CLAIM_COLUMNS: Final = """
      WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts,
     t.bad_results, t.attempts_forgiven, t.status_since,
     extract(epoch FROM darkroom_now() - t.status_since)::FLOAT8 AS status_age_seconds,
-    extract(epoch FROM t.result_dies_at - darkroom_now())::FLOAT8 AS result_left_seconds
+    extract(epoch FROM t.result_dies_at - darkroom_now())::FLOAT8 AS result_left_seconds,
+    t.lapses
 """
 
 CLAIM_QUEUED: Final = (
@@ -70,7 +72,7 @@ WITH due AS (
     UPDATE kie_tasks t
     SET status = 'submitting', claim = t.claim + 1, attempt_id = a.id,
         kie_task_id = NULL, result_url = NULL, result_dies_at = NULL, link_alarm_at = NULL,
-        lease_until = darkroom_now() + make_interval(secs => %(lease)s),
+        lapses = 0, lease_until = darkroom_now() + make_interval(secs => %(lease)s),
         status_since = darkroom_now(), updated_at = darkroom_now()
     FROM a WHERE t.id = a.task_id AND t.status = 'queued'
     RETURNING t.*
@@ -106,7 +108,8 @@ def _leasable(
 _LEASED: Final = (
     """, t AS (
     UPDATE kie_tasks t
-    SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s)
+    SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s),
+        lapses = t.lapses + (t.lease_until IS NOT NULL)::INTEGER
     WHERE t.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING t.*
 )

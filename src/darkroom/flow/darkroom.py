@@ -47,6 +47,7 @@ class Darkroom:
     read_picture: Callable[[bytes], Awaitable[PictureFacts]]
     make_thumbnail: Callable[[bytes], Awaitable[Thumbnail]]
     develop: Callable[[bytes], Awaitable[Developed]]
+    develop_apart: Callable[[bytes], Awaitable[Developed]]
     links: PhotoLinks
     tokens: SignedTokens
     limits: Limits

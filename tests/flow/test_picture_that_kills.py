@@ -1,0 +1,133 @@
+"""A picture that kills whoever decodes it costs a few workers, not the shop (decision 25)."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from darkroom.adapters.pictures_apart import DeveloperApart
+from darkroom.core.tasks import claim_storing
+from darkroom.flow import collect_photos
+from darkroom.flow.collect_photos import APART_AFTER, collect_due_photos
+from darkroom.flow.poll_tasks import poll_due_tasks
+from darkroom.flow.submit_tasks import submit_due_tasks
+from darkroom.ports.pictures import Developed
+from tests.shop import Shop
+
+
+def die(_data: bytes) -> Developed:
+    """What such a picture does. Runs in a process of its own."""
+    os._exit(9)
+
+
+class DiedError(Exception):
+    """In place of the test's own end."""
+
+
+class Worker:
+    """Opens pictures in this process, which each of them would end."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+
+    async def develop(self, _data: bytes) -> Developed:
+        self.deaths += 1
+        raise DiedError
+
+
+async def _storing(shop: Shop) -> None:
+    await shop.sold()
+    await submit_due_tasks(shop.darkroom)
+    await poll_due_tasks(shop.darkroom)
+
+
+async def _die_at_once(shop: Shop, times: int) -> None:
+    """Workers that claimed all of it and were not heard of again."""
+    limits = shop.darkroom.limits
+    for _ in range(times):
+        async with shop.darkroom.database.connection() as tx:
+            claimed = await claim_storing(
+                tx, limit=limits.batch, lease_seconds=limits.lease_seconds, dying_seconds=0
+            )
+        assert len(claimed) == 7
+        await shop.advance(limits.lease_seconds + 1)
+
+
+async def test_a_picture_that_outlived_its_workers_is_opened_apart_and_is_a_bad_one(
+    shop: Shop,
+) -> None:
+    await _storing(shop)
+    await _die_at_once(shop, APART_AFTER)
+    worker, apart = Worker(), DeveloperApart(work=die)
+    shop.darkroom = replace(shop.darkroom, develop=worker.develop, develop_apart=apart.develop)
+    await collect_due_photos(shop.darkroom)
+    await apart.close()
+    assert worker.deaths == 0, "the fourth worker lives"
+    assert await shop.value("SELECT array_agg(DISTINCT bad_results) FROM kie_tasks") == [1]
+    errors = await shop.value("SELECT array_agg(DISTINCT last_error) FROM kie_tasks")
+    assert errors == ["the process of picture.apart died"]
+
+
+async def test_without_the_count_the_fourth_worker_dies_too(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of the one above with its guard removed."""
+    monkeypatch.setattr(collect_photos, "APART_AFTER", 1_000_000)
+    await _storing(shop)
+    await _die_at_once(shop, APART_AFTER)
+    worker = Worker()
+    shop.darkroom = replace(shop.darkroom, develop=worker.develop)
+    await collect_due_photos(shop.darkroom)
+    assert worker.deaths == 7
+
+
+async def test_a_worker_that_only_died_costs_no_process(shop: Shop) -> None:
+    """Deploys and crashes are over within ten seconds; a process may take as long to start."""
+    await _storing(shop)
+    await _die_at_once(shop, APART_AFTER - 1)
+    apart = Worker()
+    shop.darkroom = replace(shop.darkroom, develop_apart=apart.develop)
+    await collect_due_photos(shop.darkroom)
+    assert apart.deaths == 0
+    assert set(await shop.statuses()) == {"completed"}
+
+
+async def test_a_picture_that_is_no_killer_comes_through_apart(shop: Shop) -> None:
+    await _storing(shop)
+    await _die_at_once(shop, APART_AFTER)
+    apart = DeveloperApart()
+    shop.darkroom = replace(shop.darkroom, develop_apart=apart.develop)
+    await collect_due_photos(shop.darkroom)
+    await apart.close()
+    assert set(await shop.statuses()) == {"completed"}
+    assert await shop.value("SELECT count(thumbnail_key) FROM generated_photos") == 7
+
+
+async def test_three_bad_ones_and_the_next_attempt_begins_anew(shop: Shop) -> None:
+    """What was waited for and given back in between is no lapse; another picture is opened as usual."""
+    await _storing(shop)
+    await _die_at_once(shop, APART_AFTER)
+    apart = DeveloperApart(work=die)
+    shop.darkroom = replace(shop.darkroom, develop_apart=apart.develop)
+    for _ in range(shop.darkroom.limits.bad_results_max):
+        await collect_due_photos(shop.darkroom)
+        await shop.advance(120)
+    await apart.close()
+    assert set(await shop.statuses()) == {"queued"}
+    assert await shop.value("SELECT array_agg(DISTINCT lapses) FROM kie_tasks") == [APART_AFTER]
+    await submit_due_tasks(shop.darkroom)
+    assert await shop.value("SELECT array_agg(DISTINCT lapses) FROM kie_tasks") == [0]
+    await shop.advance(10)
+    await poll_due_tasks(shop.darkroom)
+    await collect_due_photos(shop.darkroom)
+    assert set(await shop.statuses()) == {"completed"}
+
+
+async def test_what_takes_too_long_is_a_bad_picture(shop: Shop) -> None:
+    await _storing(shop)
+    await _die_at_once(shop, APART_AFTER)
+    apart = DeveloperApart(seconds=0.01)
+    shop.darkroom = replace(shop.darkroom, develop_apart=apart.develop)
+    await collect_due_photos(shop.darkroom)
+    await apart.close()
+    assert await shop.value("SELECT array_agg(DISTINCT bad_results) FROM kie_tasks") == [1]
