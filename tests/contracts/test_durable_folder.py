@@ -81,3 +81,12 @@ def test_a_removal_syncs_the_folders_that_are_left(tmp_path: Path, synced: list[
     root.mkdir()
     DurableFolder(root).keep_removed(root / "generated" / "7" / "a.jpg")
     assert synced == ["objects"]
+
+
+def test_the_working_folder_is_a_folder_like_any_other(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared as text, `a.jpg` does not lie below `.`, and nothing above it would be synced."""
+    monkeypatch.chdir(tmp_path)
+    DurableFolder(Path()).keep(_write(Path("generated") / "a.jpg"))
+    assert synced == ["a.jpg", "generated", tmp_path.name]

@@ -18,13 +18,13 @@ class DurableFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = str(root)
+        self._root = str(root.absolute())
         # By path: which folder it was, since one that is made again is another.
         self._stay: dict[str, tuple[int, int]] = {}
 
     def keep(self, path: Path) -> None:
         """On return the file and its place survive: the row that points at it is durable, too."""
-        name = str(path)
+        name = str(path.absolute())
         _sync(name)
         passed: dict[str, tuple[int, int]] = {}
         for folder in _folders_up_to(self._root, name):
@@ -44,7 +44,7 @@ class DurableFolder:
 
     def keep_removed(self, path: Path) -> None:
         """On return it survives that the file is gone. Also one that was gone: its remover may have died."""
-        for folder in _folders_up_to(self._root, str(path)):
+        for folder in _folders_up_to(self._root, str(path.absolute())):
             if Path(folder).exists():
                 _sync(folder)
 
@@ -59,7 +59,8 @@ def _sync(target: str) -> None:
 
 def _folders_up_to(root: str, path: str) -> Iterator[str]:
     """From the file's own up to the root. As text: a Path of each takes longer than the disk does."""
-    below = root + os.sep
-    while path.startswith(below):
-        path = path.rpartition(os.sep)[0]
+    if not path.startswith(root.rstrip(os.sep) + os.sep):
+        return
+    while path != root:
+        path = path.rpartition(os.sep)[0] or os.sep
         yield path
