@@ -393,6 +393,7 @@ async def test_a_late_photo_is_kept_and_shown_nowhere(shop: Shop) -> None:
         ((600, 800), "RGB", "WEBP"),
         ((40, 50), "RGB", "JPEG"),
         ((1, 5000), "RGB", "PNG"),
+        ((1500, 2000), "I;16", "PNG"),
     ],
 )
 async def test_thumbnails_of_every_picture(size: tuple[int, int], mode: str, form: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from darkroom.adapters.pictures_apart import DeveloperApart
-from darkroom.core.tasks import claim_storing
+from darkroom.core.tasks import claim_pending, claim_storing
 from darkroom.flow import collect_photos
 from darkroom.flow.collect_photos import APART_AFTER, collect_due_photos
 from darkroom.flow.poll_tasks import poll_due_tasks
@@ -123,11 +123,27 @@ async def test_three_bad_ones_and_the_next_attempt_begins_anew(shop: Shop) -> No
     assert set(await shop.statuses()) == {"completed"}
 
 
-async def test_what_takes_too_long_is_a_bad_picture(shop: Shop) -> None:
+async def test_a_machine_that_starts_no_process_buys_nothing(shop: Shop) -> None:
+    """Three bad results buy another generation: of pictures that nobody opened."""
     await _storing(shop)
     await _die_at_once(shop, APART_AFTER)
     apart = DeveloperApart(seconds=0.01)
     shop.darkroom = replace(shop.darkroom, develop_apart=apart.develop)
     await collect_due_photos(shop.darkroom)
     await apart.close()
-    assert await shop.value("SELECT array_agg(DISTINCT bad_results) FROM kie_tasks") == [1]
+    assert await shop.value("SELECT array_agg(DISTINCT bad_results) FROM kie_tasks") == [0]
+    assert set(await shop.statuses()) == {"storing"}
+
+
+async def test_lapses_before_there_was_a_picture_are_none_of_its_doing(shop: Shop) -> None:
+    await shop.sold()
+    await submit_due_tasks(shop.darkroom)
+    limits = shop.darkroom.limits
+    for _ in range(APART_AFTER):
+        await shop.advance(limits.lease_seconds + 1)
+        async with shop.darkroom.database.connection() as tx:
+            claimed = await claim_pending(
+                tx, limit=limits.batch, lease_seconds=limits.lease_seconds
+            )
+        assert len(claimed) == 7
+    assert await shop.value("SELECT array_agg(DISTINCT lapses) FROM kie_tasks") == [0]

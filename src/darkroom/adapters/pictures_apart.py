@@ -6,7 +6,7 @@ from typing import Final
 from darkroom.adapters.intake import WORKING_BYTES, limit_memory
 from darkroom.adapters.processes import OwnProcesses, ProcessLostError, enter_process
 from darkroom.adapters.thumbnails import develop_now
-from darkroom.ports.generation import BadResultError
+from darkroom.ports.generation import BadResultError, ProviderUnavailableError
 from darkroom.ports.pictures import Developed
 
 DEVELOP_SECONDS: Final = 30
@@ -47,8 +47,14 @@ class DeveloperApart:
         """As `thumbnails.develop`.
 
         Raises:
-            BadResultError: as there; also when its process died or took too long, which may be its own doing.
+            BadResultError: as there; also when its process died of it, or it took too long.
+            ProviderUnavailableError: no process can be started here, which is no picture's fault.
         """
+        try:
+            # Whatever cannot start, or was ended while it had nothing to do, is found out without the picture.
+            await self._processes.run(len, b"")
+        except ProcessLostError as error:
+            raise ProviderUnavailableError(f"no process for a picture: {error}") from error
         try:
             return await self._processes.run(self._work, data)
         except ProcessLostError as error:

@@ -58,7 +58,10 @@ def develop_now(data: bytes) -> Developed:
 
 
 def _small(picture: ImageFile) -> Thumbnail:
-    picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=GAP)
+    # Averaging does not know 16 bits of grey.
+    gap = None if picture.mode.startswith("I;16") else GAP
+    picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=gap)
+    picture.load()
     # A view is painted as the browser paints the full picture: turned as its EXIF says.
     upright = ImageOps.exif_transpose(picture) if "exif" in picture.info else picture
     # A profile is about these channels; what is converted below is plain sRGB.

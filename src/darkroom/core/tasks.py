@@ -109,7 +109,7 @@ _LEASED: Final = (
     """, t AS (
     UPDATE kie_tasks t
     SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s),
-        lapses = t.lapses + (t.lease_until IS NOT NULL)::INTEGER
+        lapses = t.lapses + (t.status = 'storing' AND t.lease_until IS NOT NULL)::INTEGER
     WHERE t.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING t.*
 )

@@ -1,7 +1,8 @@
 """A provider's picture becomes our photo: fetched, decoded, hashed, stored, and only then counted.
 
 The bytes are in our storage before the row exists. Photo, task, job and chat row commit together.
-A small picture for the gallery is made on the way; a photo never waits long for it and never fails by it.
+A small picture for the gallery is made on the way; a photo never fails by it, and waits 5 s at most
+for it to be stored.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ THUMBNAIL_SECONDS: Final = 5
 """Storing one takes 50 ms; a photo waits this much for it at most, half a lease."""
 
 APART_AFTER: Final = 3
-"""Workers whose lease of a task ended without a word, before its picture is opened in a process of its own, so
+"""Leases of a task that ended without a word, before its picture is opened in a process of its own, so
 that what kills its decoder takes no fourth. One or two are deploys and crashes, whose work is to go on within
 ten seconds, and starting a process may take that long."""
 

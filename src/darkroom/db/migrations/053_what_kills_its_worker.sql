@@ -2,5 +2,5 @@
 SET LOCAL lock_timeout = '5s';
 SET LOCAL statement_timeout = '60s';
 
--- Workers whose lease of this task ended without a word, in the attempt under way.
+-- Leases that ended without a word while its picture was fetched, in the attempt under way.
 ALTER TABLE kie_tasks ADD COLUMN lapses INTEGER NOT NULL DEFAULT 0;
