@@ -47,6 +47,7 @@ def _names() -> set[str]:
 OUTSIDE_CALLS: Final = _names()
 UNSPOKEN: Final = {
     "intake.look": "a process of ours that keeps nothing: it opens a file, and its owner's death is its own",
+    "picture.apart": "as intake.look; test_picture_that_kills strikes it",
     "studio.render": "as intake.look; the studio is struck by the larger day's scripted provider",
     "kie.reask": "a question that changes nothing, before a photo whose links are dead is made again",
     "qstash.keys": "a doctor's question, which changes nothing",
