@@ -12,6 +12,7 @@ from darkroom.ports.pictures import Developed
 DEVELOP_SECONDS: Final = 30
 """As a selfie's: a second or two, eight times as long on a busy machine."""
 PICTURES_PER_PROCESS: Final = 100
+"""A process is replaced after this many, so that a leak in native code stays small."""
 
 
 def enter_apart() -> None:
@@ -24,7 +25,7 @@ class DeveloperApart:
     """Opens one suspicious picture at a time. Nothing is started before the first.
 
     Args:
-        seconds: the limit for one picture, the start of a process included.
+        seconds: the limit for a process to start, and for one picture.
         work: what is done there with its bytes.
     """
 
