@@ -25,8 +25,8 @@ from bench.table import Figure, Row, keep, machine, show
 
 CLAIMS: Final = 3200
 """A hundred a client: some seconds of each side, so that a pause of the disk is no tenth of it."""
-SETS: Final = 100
-"""700 photos: some seconds of each side."""
+SETS: Final = 300
+"""2100 photos: some seconds of each side."""
 BATCH: Final = 20
 """Of the limits: what a worker claims at once."""
 CORES: Final = os.cpu_count() or 1

@@ -1,7 +1,6 @@
 """The provider's limit: how much of it is used, who waits for whom, and a thousand sets at once."""
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import psycopg
 
 from bench.claims import percentile
 from bench.photos import PHOTOS_A_SET, commits_of, rate, running, start_sets, told_by, until_stored
-from bench.places import look_at_tables, open_database
+from bench.places import look_at_tables, open_database, picture_folder
 
 LIMIT: Final = (20, 10.0)
 """What kie.ai takes, and in how many seconds."""
@@ -58,10 +57,8 @@ class Rush:
 
 def measure_budget(server: str) -> Budget:
     """Five big sets and a small one behind them, at a provider with a limit."""
-    with (
-        open_database(server, customers=BIG_SETS + 1) as dsn,
-        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
-    ):
+    folder = picture_folder()
+    with open_database(server, customers=BIG_SETS + 1) as dsn:
         with psycopg.connect(dsn) as one:
             # Before anybody has bought anything; the guard that what was bought cannot change is the product's.
             one.execute("SET session_replication_role = replica")
@@ -71,7 +68,7 @@ def measure_budget(server: str) -> Budget:
                 [BIG_PHOTOS],
             )
         start_sets(dsn, BIG_SETS)
-        return asyncio.run(_limited(dsn, Path(folder)))
+        return asyncio.run(_limited(dsn, folder))
 
 
 async def _limited(dsn: str, folder: Path) -> Budget:
@@ -118,12 +115,10 @@ def most_within(created: Sequence[float], seconds: float) -> int:
 
 def measure_rush(server: str, *, sets: int = 1000) -> Rush:
     """`sets` sets that all wait when the worker starts, at a provider without a limit."""
-    with (
-        open_database(server, customers=sets) as dsn,
-        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
-    ):
+    folder = picture_folder()
+    with open_database(server, customers=sets) as dsn:
         start_sets(dsn)
-        return asyncio.run(_rush(dsn, Path(folder), sets))
+        return asyncio.run(_rush(dsn, folder, sets))
 
 
 async def _rush(dsn: str, folder: Path, sets: int) -> Rush:

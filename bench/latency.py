@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from bench.photos import running, told_by
-from bench.places import open_database
+from bench.places import open_database, picture_folder
 from bench.worker import NOBODY
 
 MAKES_SECONDS: Final = 0.3
@@ -58,20 +57,16 @@ class _Place:
 
 def measure_waits(server: str, *, orders: int, load: int = 0) -> Waits:
     """`orders` sets one after the other, while `load` photos of others wait to be made in the background."""
-    with (
-        open_database(server, customers=WARM_UP + orders + load // 7 + 1) as dsn,
-        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
-    ):
-        return asyncio.run(_measure(dsn, Path(folder), orders, load))
+    folder = picture_folder()
+    with open_database(server, customers=WARM_UP + orders + load // 7 + 1) as dsn:
+        return asyncio.run(_measure(dsn, folder, orders, load))
 
 
 def measure_uncalled(server: str, *, orders: int) -> list[float]:
     """`orders` sets at once whose provider calls nobody back: seconds from each picture to its row."""
-    with (
-        open_database(server, customers=orders) as dsn,
-        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
-    ):
-        return asyncio.run(_measure_uncalled(dsn, Path(folder), orders)).to_stored
+    folder = picture_folder()
+    with open_database(server, customers=orders) as dsn:
+        return asyncio.run(_measure_uncalled(dsn, folder, orders)).to_stored
 
 
 async def _measure_uncalled(dsn: str, folder: Path, orders: int) -> Waits:

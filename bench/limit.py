@@ -7,21 +7,23 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psycopg
+from obstore.store import LocalStore
 from psycopg.conninfo import conninfo_to_dict
 
 from bench.claims import as_we_plan
 from bench.photos import PHOTOS_A_SET, rate, start_sets
-from bench.places import look_at_tables, open_database
+from bench.places import look_at_tables, open_database, picture_folder
+from darkroom.adapters.storage_disk import Disk
 from darkroom.adapters.storage_folder import DurableFolder
+from darkroom.adapters.storage_together import FilesTogether
 from darkroom.core.answers import WRITE_CREATED, WRITE_READY
 from darkroom.core.attempts import BEGIN_CALLS
 from darkroom.core.people import REFERENCES_OF_JOBS
@@ -125,17 +127,16 @@ def _filled(query: str, values: Mapping[str, str]) -> str:
 def measure_limit(server: str, sets: int, pgbench: Path, *, batch: int) -> Limit:
     """`sets` started sets through pgbench, `batch` photos a transaction, and their files beside it."""
     photos = sets * PHOTOS_A_SET
-    with (
-        open_database(server, customers=sets) as dsn,
-        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
-    ):
+    folder = picture_folder()
+    with open_database(server, customers=sets) as dsn:
         start_sets(dsn)
         with psycopg.connect(dsn, autocommit=True) as one:
             look_at_tables(one)
-        file = Path(folder) / "photos.sql"
+        file = folder / "photos.sql"
         file.write_text(script(batch))
         writing = subprocess.Popen(  # noqa: S603 - this module itself
-            [sys.executable, "-m", "bench.limit", folder, str(photos)], stdout=subprocess.PIPE
+            [sys.executable, "-m", "bench.limit", str(folder), str(photos), str(batch)],
+            stdout=subprocess.PIPE,
         )
         try:
             _run(pgbench, dsn, file, turns=-(-photos // (batch * CLIENTS)) + 1)
@@ -164,22 +165,42 @@ def _run(pgbench: Path, dsn: str, file: Path, *, turns: int) -> None:
         raise AssertionError(done.stderr[-2000:])
 
 
-def _write_files(folder: Path, photos: int) -> float:
-    """Photos per second whose two files are durable, in sets as the product lays them down."""
-    durable = DurableFolder(folder)
+def _write_files(folder: Path, photos: int, batch: int) -> float:
+    """Photos per second whose two files are durable, laid down as ours are, `batch` photos at a time."""
+    write = _writer(folder)
 
-    def write(number: int) -> None:
-        for name, size in zip(("generated", "thumbnails"), FILE_BYTES, strict=True):
-            path = folder / name / str(number // PHOTOS_A_SET) / f"{number}.bin"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(os.urandom(size))
-            durable.keep(path)
+    def write_batch(first: int) -> None:
+        write(
+            [
+                (f"{name}/{number // PHOTOS_A_SET}/{number}.bin", os.urandom(size))
+                for number in range(first, min(first + batch, photos))
+                for name, size in zip(("generated", "thumbnails"), FILE_BYTES, strict=True)
+            ]
+        )
 
     began = time.perf_counter()
     with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
-        list(threads.map(write, range(photos)))
+        list(threads.map(write_batch, range(0, photos, batch)))
     return photos / (time.perf_counter() - began)
 
 
+def _writer(folder: Path) -> Callable[[Sequence[tuple[str, bytes]]], None]:
+    """Writes files durably, in the calling thread: with one sync of their disk, or of each where need be."""
+    store, durable, disk = LocalStore(folder), DurableFolder(folder), Disk.below(folder)
+    together = None if disk is None else FilesTogether(store, folder, disk, durable)
+
+    def write(files: Sequence[tuple[str, bytes]]) -> None:
+        if together is not None:
+            for error in together.write(files):
+                if error is not None:
+                    raise error
+            return
+        for key, data in files:
+            store.put(key, data, mode="create", use_multipart=False)
+            durable.keep(folder / key)
+
+    return write
+
+
 if __name__ == "__main__":
-    sys.stdout.write(str(_write_files(Path(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.write(str(_write_files(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
-from bench.places import Door, look_at_tables, open_database, straight
+from bench.places import Door, look_at_tables, open_database, picture_folder, straight
 from darkroom.core.audit import run_audit
 from darkroom.core.jobs import CLAIM_PAYMENT, REFERENCES_MAX
 from darkroom.db.database import Database
@@ -106,11 +105,9 @@ def measure_ours(server: str, sets: int, *, workers: int = 1, door: Door = strai
 
     The sets are started when every worker is up: a process that starts takes cores from those that work.
     """
-    with (
-        open_database(server, customers=sets) as dsn,
-        tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder,
-    ):
-        return asyncio.run(_make(dsn, Path(folder), workers, door))
+    folder = picture_folder()
+    with open_database(server, customers=sets) as dsn:
+        return asyncio.run(_make(dsn, folder, workers, door))
 
 
 async def _make(dsn: str, folder: Path, workers: int, door: Door) -> Photos:

@@ -25,7 +25,14 @@ from bench.claims import WARM_UP, drive
 from bench.gallery import measure_pages
 from bench.history import BYTES_A_PHOTO, fill_history
 from bench.photos import END_SECONDS, LOOK_SECONDS, PHOTOS_A_SET, rate, running, start_sets
-from bench.places import CUSTOMERS, FIRST_TELEGRAM, TEMPLATE, look_at_tables, open_server
+from bench.places import (
+    CUSTOMERS,
+    FIRST_TELEGRAM,
+    TEMPLATE,
+    look_at_tables,
+    open_server,
+    picture_folder,
+)
 from bench.table import Row, keep, machine, show
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database, DatabaseUnavailableError
@@ -117,11 +124,9 @@ async def make_photos(past: Past, sets: int, provider_port: str) -> float:
     """Photos per second of one worker of ours through the whole way."""
     with psycopg.connect(past.dsn, autocommit=True) as one:
         before = one.execute("SELECT coalesce(max(id), 0) FROM generated_photos").fetchone()
-        with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder:
-            async with running(
-                "bench.worker", past.dsn, folder, f"http://127.0.0.1:{provider_port}"
-            ):
-                await _until_nothing_is_open(one)
+        folder = str(picture_folder())
+        async with running("bench.worker", past.dsn, folder, f"http://127.0.0.1:{provider_port}"):
+            await _until_nothing_is_open(one)
         stored = one.execute(
             "SELECT extract(epoch FROM created_at)::FLOAT8 FROM generated_photos WHERE id > %s ORDER BY 1",
             before,

@@ -7,7 +7,6 @@ once, as a supervisor does.
 
 import asyncio
 import random
-import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +17,7 @@ from typing import Any, Final
 import psycopg
 
 from bench.photos import running, told_by
+from bench.places import picture_folder
 from bench.rivals.runs import Worker
 from bench.rivals.subjects import BY_NAME, WANTED_A_SET, Place, Subject
 
@@ -94,16 +94,15 @@ async def kill_one(server: str, name: str, sets: int, seed: int) -> Killed:
         max(0.0, part * PROVIDER_SECONDS + lot.uniform(-1, 1) * STRIKE_SHAKEN_SECONDS)
         for part in lot.sample(STRIKES, len(STRIKES))
     ]
-    with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as made:
-        folder = Path(made)
-        with (
-            subject.database(server, sets) as dsn,
-            psycopg.connect(dsn, autocommit=True) as one,
-        ):
-            shop = subject.shop(dsn, folder, sets, PAUSE_SECONDS)
-            async with running(*shop):
-                run = _Run(subject, one, sets * WANTED_A_SET)
-                return await run.go(dsn, folder, list(zip(shares, strikes, strict=True)))
+    folder = picture_folder()
+    with (
+        subject.database(server, sets) as dsn,
+        psycopg.connect(dsn, autocommit=True) as one,
+    ):
+        shop = subject.shop(dsn, folder, sets, PAUSE_SECONDS)
+        async with running(*shop):
+            run = _Run(subject, one, sets * WANTED_A_SET)
+            return await run.go(dsn, folder, list(zip(shares, strikes, strict=True)))
 
 
 class _Run:

@@ -151,10 +151,12 @@ class Studio:
         sha256 = hashlib.sha256(data).hexdigest()
         place = f"{photo.order_id}/{photo.position}"
         key = f"generated/{place}-{sha256[:16]}.{facts.extension}"
-        await self._store.put_once(key, data, facts.content_type)
         name = hashlib.sha256(small.data).hexdigest()[:16]
         thumbnail_key = f"thumbnails/{place}-{name}.{small.extension}"
-        await self._store.put_once(thumbnail_key, small.data, small.content_type)
+        await asyncio.gather(
+            self._store.put_once(key, data, facts.content_type),
+            self._store.put_once(thumbnail_key, small.data, small.content_type),
+        )
         return Kept(key, sha256, len(data), thumbnail_key)
 
     async def close(self) -> None:

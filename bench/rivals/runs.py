@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -24,7 +23,7 @@ from bench.photos import (
     running,
     told_by,
 )
-from bench.places import look_at_tables
+from bench.places import look_at_tables, picture_folder
 from bench.rivals.subjects import BY_NAME, WANTED_A_SET, Subject
 
 PREPARE_SECONDS: Final = 120
@@ -93,19 +92,18 @@ async def working(subject: Subject, *arguments: str) -> AsyncGenerator[Worker]:
 def measure_pace(server: str, name: str, sets: int) -> Pace:
     """`sets` orders by one worker of whoever is called `name`, with the instant provider."""
     subject = BY_NAME[name]
-    with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as made:
-        folder = Path(made)
-        with subject.database(server, sets) as dsn:
-            subprocess.run(  # noqa: S603 - our own module
-                [
-                    *(sys.executable, "-W", "ignore", "-m"),
-                    *subject.shop(dsn, folder, sets, pause_seconds=0),
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                timeout=PREPARE_SECONDS,
-            )
-            return asyncio.run(_make(subject, dsn, folder, sets * WANTED_A_SET))
+    folder = picture_folder()
+    with subject.database(server, sets) as dsn:
+        subprocess.run(  # noqa: S603 - our own module
+            [
+                *(sys.executable, "-W", "ignore", "-m"),
+                *subject.shop(dsn, folder, sets, pause_seconds=0),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=PREPARE_SECONDS,
+        )
+        return asyncio.run(_make(subject, dsn, folder, sets * WANTED_A_SET))
 
 
 async def _make(subject: Subject, dsn: str, folder: Path, wanted: int) -> Pace:

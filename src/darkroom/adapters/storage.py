@@ -17,6 +17,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
+from darkroom.adapters.storage_disk import Disk
 from darkroom.adapters.storage_folder import DurableFolder
 from darkroom.adapters.storage_s3 import (
     MULTIPART_ABOVE_BYTES,
@@ -30,6 +31,7 @@ from darkroom.adapters.storage_s3 import (
     open_bucket,
     reason_of,
 )
+from darkroom.adapters.storage_together import FilesTogether
 from darkroom.kit.outside import outside_call
 from darkroom.ports.storage import (
     OBJECT_BYTES_MAX,
@@ -72,6 +74,7 @@ class Storage:
         store: for everything that is over in one request.
         streams: the same place, with time for bodies that are read slowly; None is `store` itself.
         folder: where `store` is a folder of this machine.
+        together: of the same folder, where its disk keeps many files at once.
     """
 
     def __init__(
@@ -80,11 +83,13 @@ class Storage:
         *,
         streams: ObjectStore | None = None,
         folder: Path | None = None,
+        together: FilesTogether | None = None,
     ) -> None:
         self._store = store
         self._streams = streams or store
         self._folder = folder
         self._durable = None if folder is None else DurableFolder(folder)
+        self._together = together
         # Threads of its own: a disk that hangs must not take those that look names up and decode.
         self._writers = ThreadPoolExecutor(WRITERS, "storage")
 
@@ -125,6 +130,9 @@ class Storage:
         mode: Literal["create"] | None = None if in_parts else "create"
         try:
             async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
+                if self._together is not None and self._together.is_quick:
+                    await self._together.put(key, data)
+                    return True
                 if self._folder is not None and self._durable is not None:
                     path = self._folder / key
                     put = partial(self._put_file, self._durable, path, key, data)
@@ -371,7 +379,11 @@ def open_storage(place: S3Place | None, folder: Path) -> Storage:
     if place is not None:
         return open_s3(place)
     folder.mkdir(parents=True, exist_ok=True)
-    return Storage(LocalStore(folder), folder=folder)
+    store, disk = LocalStore(folder), Disk.below(folder)
+    if disk is None:
+        return Storage(store, folder=folder)
+    together = FilesTogether(store, folder, disk, DurableFolder(folder))
+    return Storage(store, folder=folder, together=together)
 
 
 def open_memory() -> Storage:

@@ -162,7 +162,7 @@ async def _fetch_and_store(
     place = f"{task.avatar_id}/{task.style_id}/{task.job_id}/{task.prompt_index}"
     key = f"generated/{place}-{sha256[:16]}.{facts.extension}"
     await checkpoint("collect.before_put")
-    await darkroom.store.put_once(key, data, facts.content_type)
+    thumbnail = await _store_both(darkroom, key, data, developed, place)
     return StoredPicture(
         object_key=key,
         sha256=sha256,
@@ -170,8 +170,24 @@ async def _fetch_and_store(
         content_type=facts.content_type,
         width=facts.width,
         height=facts.height,
-        thumbnail=await _store_thumbnail(darkroom, developed, place),
+        thumbnail=thumbnail,
     )
+
+
+async def _store_both(
+    darkroom: Darkroom, key: str, data: bytes, developed: Developed, place: str
+) -> StoredThumbnail | None:
+    """At once: a bucket answers both in the time of one, a disk keeps both in one wait. As `put_once`."""
+    put, thumbnail = await asyncio.gather(
+        darkroom.store.put_once(key, data, developed.facts.content_type),
+        _store_thumbnail(darkroom, developed, place),
+        return_exceptions=True,
+    )
+    if isinstance(put, BaseException):
+        raise put
+    if isinstance(thumbnail, BaseException):
+        raise thumbnail
+    return thumbnail
 
 
 async def _store_thumbnail(
