@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from darkroom.db.pool import WarmestFirst
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.outside import transaction_marked
@@ -147,7 +148,7 @@ class Database:
         self.has_sessions = prepare_statements
         self._draining: asyncio.Task[None] | None = None
         self._drains_again_at = 0.0
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+        self._pool: WarmestFirst[Connection] = WarmestFirst(
             dsn,
             min_size=1,
             max_size=pool_size,
