@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from darkroom.adapters.storage import Storage
 from darkroom.adapters.storage_disk import Disk
 from darkroom.adapters.storage_folder import DurableFolder
 from darkroom.adapters.storage_together import FilesTogether
-from darkroom.ports.storage import StorageUnavailableError
+from darkroom.ports.storage import ObjectConflictError, StorageUnavailableError
 
 
 class WatchedDisk(Disk):
@@ -51,8 +51,10 @@ def disk(tmp_path: Path) -> WatchedDisk:
 
 
 @pytest.fixture
-def together(tmp_path: Path, disk: WatchedDisk) -> FilesTogether:
-    return FilesTogether(LocalStore(tmp_path), tmp_path, disk, DurableFolder(tmp_path))
+def together(tmp_path: Path, disk: WatchedDisk) -> Generator[FilesTogether]:
+    made = FilesTogether(LocalStore(tmp_path), tmp_path, disk, DurableFolder(tmp_path))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ async def test_a_file_on_another_disk_below_the_folder_is_synced_for_itself(
 ) -> None:
     """The disk that is told keeps nothing of what lies on another."""
     await together.put("a.jpg", b"ours")
-    assert synced == []
+    assert "a.jpg" not in synced
     disk.device += 1
     await together.put("b.jpg", b"elsewhere")
     assert "b.jpg" in synced
@@ -160,32 +162,93 @@ async def test_while_the_disk_is_slow_each_file_is_synced_for_itself(
 ) -> None:
     storage = Storage(LocalStore(tmp_path), folder=tmp_path, together=together)
     await storage.put_once("a.jpg", b"quick", "image/jpeg")
-    assert (disk.seen, synced) == ([["a.jpg"]], [])
+    assert disk.seen == [["a.jpg"]]
+    assert "a.jpg" not in synced
     disk.quick = False
     await storage.put_once("b.jpg", b"slow", "image/jpeg")
     assert disk.seen == [["a.jpg"]]
-    assert synced[:1] == ["b.jpg"]
+    assert "b.jpg" in synced
 
 
-async def test_a_file_whose_sync_failed_is_durable_when_it_is_put_again(
+async def test_a_file_whose_sync_failed_is_written_anew_when_it_is_put_again(
     together: FilesTogether, disk: WatchedDisk, tmp_path: Path, synced: list[str]
 ) -> None:
-    """It is there and may not stay: counted as success unsynced, it would be lost with its row standing."""
+    """It is there and may not stay. Synced again as it is, the disk says no once, and then yes."""
     storage = Storage(LocalStore(tmp_path), folder=tmp_path, together=together)
     disk.fails = True
     with pytest.raises(StorageUnavailableError):
         await storage.put_once("a.jpg", b"photo", "image/jpeg")
     assert synced == []
+    unsynced = (tmp_path / "a.jpg").stat().st_ino
     await storage.put_once("a.jpg", b"photo", "image/jpeg")
     assert synced[:1] == ["a.jpg"]
+    assert (tmp_path / "a.jpg").stat().st_ino != unsynced
 
 
-async def test_the_loop_that_ends_in_the_middle_leaves_nobody_waiting(
+@pytest.mark.parametrize("left", [b"", b"pho", b"pho\0\0"])
+async def test_what_a_power_cut_left_of_a_file_is_written_anew(
+    together: FilesTogether, tmp_path: Path, left: bytes
+) -> None:
+    """Its name stays when its bytes do not: taken for another's, the photo would be bought again."""
+    storage = Storage(LocalStore(tmp_path), folder=tmp_path, together=together)
+    (tmp_path / "a.jpg").write_bytes(left)
+    await storage.put_once("a.jpg", b"photo", "image/jpeg")
+    assert (tmp_path / "a.jpg").read_bytes() == b"photo"
+
+
+@pytest.mark.parametrize("there", [b"phone", b"photograph", b"x"])
+async def test_other_bytes_under_a_name_are_nobodys_to_replace(
+    together: FilesTogether, tmp_path: Path, there: bytes
+) -> None:
+    storage = Storage(LocalStore(tmp_path), folder=tmp_path, together=together)
+    (tmp_path / "a.jpg").write_bytes(there)
+    with pytest.raises(ObjectConflictError):
+        await storage.put_once("a.jpg", b"photo", "image/jpeg")
+    assert (tmp_path / "a.jpg").read_bytes() == there
+
+
+async def test_a_disk_that_refuses_the_second_time_is_no_answer(
+    together: FilesTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(LocalStore(tmp_path), folder=tmp_path, together=together)
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageUnavailableError):
+        await storage.put_once("a.jpg", b"photo", "image/jpeg")
+
+
+async def test_a_name_that_the_store_refuses_costs_nobody_else(
+    together: FilesTogether, disk: WatchedDisk
+) -> None:
+    tasks = await _first_held_up(together, disk, ["a.jpg", "../b.jpg", "c.jpg"])
+    disk.may_go_on.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (outcomes[0], outcomes[2]) == (None, None)
+    assert isinstance(outcomes[1], Exception)
+
+
+async def test_bytes_of_those_who_gave_up_are_let_go_while_the_disk_hangs(
+    together: FilesTogether, disk: WatchedDisk
+) -> None:
+    tasks = await _first_held_up(together, disk, ["a.jpg", "b.jpg", "c.jpg"])
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.wait(tasks[1:])
+    assert together._waiting == []  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - nobody else sees it
+    disk.may_go_on.set()
+    await tasks[0]
+
+
+async def test_a_writer_that_is_stopped_leaves_nobody_waiting(
     together: FilesTogether, disk: WatchedDisk
 ) -> None:
     tasks = await _first_held_up(together, disk, ["a.jpg", "b.jpg"])
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
+    (writer,) = (one for one in asyncio.all_tasks() if one.get_name() == "storage-together")
+    writer.cancel()
     disk.may_go_on.set()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in outcomes] == [asyncio.CancelledError] * 2

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import hashlib
 import heapq
+import os
 from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -106,6 +106,9 @@ class Storage:
         carries the hash of its content. Other bytes under such a key in that moment would take two pictures
         with one hash, or a broken key; `darkroom audit --bucket` reads every object against its row.
 
+        In a folder, what is there already may be what a power cut left of it, or bytes that the disk could not
+        write and only remembers: they are written anew, to another place of the disk, before they count.
+
         Raises:
             ObjectConflictError: already there with other bytes.
             StorageUnavailableError: no answer; putting again is harmless.
@@ -121,8 +124,19 @@ class Storage:
         else:
             raise StorageUnavailableError("put: it is there and is not")
         if self._folder is not None and self._durable is not None:
-            # Whoever wrote it may have died before it was durable.
-            await asyncio.to_thread(self._durable.keep, self._folder / key)
+            await self._put_anew(self._durable, self._folder / key, key, data)
+
+    async def _put_anew(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
+        """These bytes in place of the same, or of a part of them; on return they survive a power cut.
+
+        Synced as it is, a file that could not be written once says no, and yes the next time (fsync(2)).
+        """
+        put = partial(self._put_file_anew, durable, path, key, data)
+        try:
+            async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(self._writers, put)
+        except (BaseError, OSError, TimeoutError) as error:
+            raise StorageUnavailableError(f"put: {reason_of(error)}") from error
 
     async def _put(self, key: str, data: bytes, content_type: str, *, in_parts: bool) -> bool:
         """Whether it was written, durably; False: something is there."""
@@ -158,15 +172,26 @@ class Storage:
         self._store.put(key, data, mode="create", use_multipart=False)
         durable.keep(path)
 
+    def _put_file_anew(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
+        """It stays as old as it is: whoever sweeps asks since when the object was there."""
+        was = path.stat()
+        self._store.put(key, data, mode="overwrite", use_multipart=False)
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        durable.keep(path)
+
     async def _has(self, key: str, data: bytes) -> bool:
-        """Whether exactly these bytes are there; False: nothing is. Raises ObjectConflictError."""
+        """Whether exactly these bytes are there; False: nothing is. Raises ObjectConflictError.
+
+        In a folder also what a power cut leaves of them: the name stays when the bytes did not all arrive.
+        """
         try:
             there = await self.get(key, most_bytes=len(data))
         except ObjectMissingError:
             return False
         except ObjectTooLargeError:
             raise ObjectConflictError(key) from None
-        if hashlib.sha256(there).digest() != hashlib.sha256(data).digest():
+        torn = self._folder is not None and data.startswith(there.rstrip(b"\0"))
+        if there != data and not torn:
             raise ObjectConflictError(key)
         return True
 

@@ -13,13 +13,13 @@ from typing import Final, Self
 KEPT_ON: Final = frozenset({"ext4", "xfs"})
 """File systems of one machine's disk whose syncfs writes data, folders and its own journal, and waits for the
 disk's cache. Not what lies in between: FUSE passes no syncfs on, a network's is somebody else's disk."""
-LINUX: Final = (5, 8)
-"""Since then syncfs tells of what could not be written (syncfs(2)); before, it said that all was well."""
+LINUX: Final = (5, 17)
+"""syncfs tells of pages that could not be written since 5.8 (syncfs(2)), and of a journal since 5.17."""
 SLOW_SECONDS: Final = 1.0
-"""Longer, and somebody else's backlog on the same disk was waited for: what is ours takes milliseconds."""
+"""Longer, and somebody else's backlog on the same disk is waited for: what is ours are some megabytes."""
 MOUNTS: Final = Path("/proc/self/mountinfo")
 REST_SECONDS: Final = 60
-"""Files are synced one by one for so long then: a backup beside us costs a second a minute, not each photo."""
+"""Files are synced one by one for so long then: a backup beside us holds up one group a minute, not each."""
 
 
 class Disk:
@@ -41,6 +41,7 @@ class Disk:
         weakref.finalize(self, os.close, self._descriptor)
         self.device = os.fstat(self._descriptor).st_dev
         self._rests_until = 0.0
+        self._began: float | None = None
 
     @classmethod
     def below(cls, folder: Path) -> Self | None:
@@ -52,8 +53,9 @@ class Disk:
 
     @property
     def is_quick(self) -> bool:
-        """Whether `sync` waits for little but what is ours, as far as was seen lately."""
-        return self._clock() >= self._rests_until
+        """Whether `sync` waits for little but what is ours, as far as was seen, also of one under way."""
+        now, began = self._clock(), self._began
+        return now >= self._rests_until and (began is None or now - began <= SLOW_SECONDS)
 
     def sync(self) -> None:
         """On return whatever was written to this disk before survives a power cut, names and folders included.
@@ -61,13 +63,18 @@ class Disk:
         Raises:
             OSError: something on this disk could not be written, ours or not; nothing is known then.
         """
-        began = self._clock()
-        if _syncfs(self._descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        ended = self._clock()
-        if ended - began > SLOW_SECONDS:
-            self._rests_until = ended + REST_SECONDS
+        began = self._began = self._clock()
+        try:
+            if _syncfs(self._descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+            # syncfs passes over a file system that has given up and only reads by now, and says that all is
+            # well; fsync says what it is (ext4 until 6.13).
+            os.fsync(self._descriptor)
+        finally:
+            ended, self._began = self._clock(), None
+            if ended - began > SLOW_SECONDS:
+                self._rests_until = ended + REST_SECONDS
 
 
 _C_LIBRARY: Final = ctypes.CDLL(None, use_errno=True)
@@ -90,7 +97,11 @@ def _tells_of_errors() -> bool:
 def _file_system_of(device: int) -> str | None:
     """By the device's number, as proc_pid_mountinfo(5) has it; None: no mount has exactly this one."""
     number = f"{os.major(device)}:{os.minor(device)}"
-    for line in MOUNTS.read_text(encoding="utf-8").splitlines():
+    try:
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    for line in mounts.splitlines():
         place, _, kind = line.partition(" - ")
         if place.split()[2] == number:
             return kind.split()[0]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from darkroom.adapters.storage_disk import Disk
@@ -15,8 +14,8 @@ from darkroom.adapters.storage_folder import DurableFolder
 
 FILES_MAX: Final = 80
 """In one group: two rounds of twenty photos, each with its thumbnail; more wait for the next."""
-BYTES_MAX: Final = 64_000_000
-"""Of one group, or a single file: a second of a slow disk, so that nobody waits long for others' bytes."""
+BYTES_MAX: Final = 16_000_000
+"""Of one group, or a single file: a quarter of a second of a slow disk, well below what counts as slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,10 @@ class FilesTogether:
         """Whether this is the quicker way now: not while others keep the disk busy."""
         return self._disk.is_quick
 
+    def close(self) -> None:
+        """Wait for what the disk is doing."""
+        self._thread.shutdown()
+
     async def put(self, key: str, data: bytes) -> None:
         """On return the file and its place survive a power cut. Cancelled, it may be written all the same.
 
@@ -64,17 +67,26 @@ class FilesTogether:
         self._waiting.append(NewFile(key, data, waiter))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all(), name="storage-together")
-        await waiter
+        try:
+            await waiter
+        finally:
+            # A disk that hangs must not keep the bytes of all who gave up.
+            self._waiting = [one for one in self._waiting if one.waiter is not waiter]
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
         while group := self._next_group():
+            outcomes: Sequence[Exception | None]
             try:
                 files = [(one.key, one.data) for one in group]
                 outcomes = await loop.run_in_executor(self._thread, self.write, files)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+                outcomes = [error] * len(group)
             except BaseException:
-                for one in group:
+                # Nobody comes after this: whoever still waits would wait for ever.
+                for one in (*group, *self._waiting):
                     one.waiter.cancel()
+                self._waiting = []
                 raise
             for one, error in zip(group, outcomes, strict=True):
                 if one.waiter.done():
@@ -97,7 +109,7 @@ class FilesTogether:
         self._waiting = waiting[len(group) :]
         return group
 
-    def write(self, files: Sequence[tuple[str, bytes]]) -> list[Exception | None]:
+    def write(self, files: Sequence[tuple[str, bytes]]) -> Sequence[Exception | None]:
         """In one thread: what became of each, in order; None: it is durable. Raises nothing of the disk."""
         outcomes = [self._write_one(key, data) for key, data in files]
         if None in outcomes:
@@ -113,6 +125,6 @@ class FilesTogether:
             self._store.put(key, data, mode="create", use_multipart=False)
             if path.stat().st_dev != self._disk.device:
                 self._durable.keep(path)
-        except (BaseError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - of this file alone, whatever it is
             return error
         return None

@@ -13,7 +13,7 @@ class WarmestFirst(AsyncConnectionPool[C]):
 
     A connection plans each statement twice before it knows it by heart: some 30 statements of an order, a
     millisecond or two each. In turn, every connection that one busy minute opened asks for that again and
-    again; this way the few that are needed know everything, and the others grow old and are closed.
+    again; this way the few that are needed know everything, and the others are closed as the library does.
     """
 
     # Not promised by the library: a test holds that it still works so.
