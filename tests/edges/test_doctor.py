@@ -59,6 +59,8 @@ async def _doctor(
     out, err = await process.communicate()
     code = process.returncode
     assert code is not None
+    # Whatever it found, it says something: were it silent, the reason would be lost with the process.
+    assert out, (code, err.decode())
     return subprocess.CompletedProcess([], code, out.decode(), err.decode())
 
 
