@@ -59,8 +59,8 @@ async def _doctor(
     out, err = await process.communicate()
     code = process.returncode
     assert code is not None
-    # Whatever it found, it says something: were it silent, the reason would be lost with the process.
-    assert out, (code, err.decode())
+    # Asked for JSON it gives some, whatever it found; were it silent, the reason would be lost with the process.
+    assert out or "--json" not in options, (code, err.decode())
     return subprocess.CompletedProcess([], code, out.decode(), err.decode())
 
 
