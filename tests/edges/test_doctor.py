@@ -59,7 +59,7 @@ async def _doctor(
     out, err = await process.communicate()
     code = process.returncode
     assert code is not None
-    # Asked for JSON it gives some, whatever it found; were it silent, the reason would be lost with the process.
+    # Asked for JSON it gives some, whatever it found; silent, the reason would be lost with the process.
     assert out or "--json" not in options, (code, err.decode())
     return subprocess.CompletedProcess([], code, out.decode(), err.decode())
 
