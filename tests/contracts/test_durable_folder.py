@@ -90,3 +90,40 @@ def test_the_working_folder_is_a_folder_like_any_other(
     monkeypatch.chdir(tmp_path)
     DurableFolder(Path()).keep(_write(Path("generated") / "a.jpg"))
     assert synced == ["a.jpg", "generated", tmp_path.name]
+
+
+def test_what_is_put_anew_has_its_name_only_when_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row may point at the file that is replaced: a power cut in the middle must not cost it."""
+    path = _write(tmp_path / "7" / "a.jpg")
+    os.utime(path, (1_000_000, 1_000_000))
+    really, stood = os.fsync, list[tuple[str, bytes]]()
+
+    def noted(descriptor: int) -> None:
+        synced = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        stood.append((synced.partition("#")[0], path.read_bytes()))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    DurableFolder(tmp_path).put_anew(path, b"the same, anew")
+    # Its bytes first, while the old ones stand; then the name's folder and those above.
+    assert stood[0] == ("a.jpg", b"photo")
+    assert ("7", b"the same, anew") in stood[1:]
+    assert path.stat().st_mtime == 1_000_000
+    assert [one.name for one in path.parent.iterdir()] == ["a.jpg"]
+
+
+def test_what_could_not_be_put_anew_leaves_the_old_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "a.jpg")
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="no space"):
+        DurableFolder(tmp_path).put_anew(path, b"anew")
+    assert path.read_bytes() == b"photo"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.jpg"]

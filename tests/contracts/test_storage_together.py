@@ -181,7 +181,7 @@ async def test_a_file_whose_sync_failed_is_written_anew_when_it_is_put_again(
     assert synced == []
     unsynced = (tmp_path / "a.jpg").stat().st_ino
     await storage.put_once("a.jpg", b"photo", "image/jpeg")
-    assert synced[:1] == ["a.jpg"]
+    assert [name.partition("#")[0] for name in synced[:1]] == ["a.jpg"]
     assert (tmp_path / "a.jpg").stat().st_ino != unsynced
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import heapq
-import os
 from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -124,14 +123,14 @@ class Storage:
         else:
             raise StorageUnavailableError("put: it is there and is not")
         if self._folder is not None and self._durable is not None:
-            await self._put_anew(self._durable, self._folder / key, key, data)
+            await self._put_anew(self._durable, self._folder / key, data)
 
-    async def _put_anew(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
+    async def _put_anew(self, durable: DurableFolder, path: Path, data: bytes) -> None:
         """These bytes in place of the same, or of a part of them; on return they survive a power cut.
 
         Synced as it is, a file that could not be written once says no, and yes the next time (fsync(2)).
         """
-        put = partial(self._put_file_anew, durable, path, key, data)
+        put = partial(durable.put_anew, path, data)
         try:
             async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
                 await asyncio.get_running_loop().run_in_executor(self._writers, put)
@@ -170,13 +169,6 @@ class Storage:
     def _put_file(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
         """In one thread: each change of threads costs as much as writing a small file."""
         self._store.put(key, data, mode="create", use_multipart=False)
-        durable.keep(path)
-
-    def _put_file_anew(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
-        """It stays as old as it is: whoever sweeps asks since when the object was there."""
-        was = path.stat()
-        self._store.put(key, data, mode="overwrite", use_multipart=False)
-        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
         durable.keep(path)
 
     async def _has(self, key: str, data: bytes) -> bool:

@@ -1,12 +1,16 @@
 """What a folder of this machine needs so that what is in it survives a power cut."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 KNOWN_MAX: Final = 10_000
 """Folders remembered as durable, some 200 bytes each: those of the sets of some days."""
+
+STAGED_MAX: Final = 10**9
+"""Two who put the same file anew at once take one name once in so many times; the second tries again then."""
 
 
 class DurableFolder:
@@ -41,6 +45,27 @@ class DurableFolder:
             self._stay.clear()
         # Only now: before the last sync a crash could have taken the first folder with all that is in it.
         self._stay.update(passed)
+
+    def put_anew(self, path: Path, data: bytes) -> None:
+        """On return these bytes stand where a file of this name was, and survive; until then what was there.
+
+        Whatever crashes: a row may point at it already, so the new bytes are on the disk before they get the
+        name. The file stays as old as it was: whoever sweeps asks since when it was there.
+        """
+        was = path.stat()
+        # obstore leaves names that end like this out of its lists: they are its own, too.
+        staged = path.with_name(f"{path.name}#{secrets.randbelow(STAGED_MAX)}")
+        try:
+            with staged.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.utime(file.fileno(), ns=(was.st_atime_ns, was.st_mtime_ns))
+                os.fsync(file.fileno())
+            staged.replace(path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        self.keep(path)
 
     def keep_removed(self, path: Path) -> None:
         """On return it survives that the file is gone. Also one that was gone: its remover may have died."""
