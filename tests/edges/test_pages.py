@@ -314,10 +314,13 @@ async def test_money_that_came_too_late_for_its_selfies_can_start_or_go_back(
     just_now = (await client.get(f"/payments/{payment_id}")).text
     assert SAY.say("ru", "payment.starting") in just_now
     assert "every 2s" in just_now
+    # Without scripts nothing else would ever show what came of it.
+    assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in just_now
     await shop.advance(60)
     later = (await client.get(f"/payments/{payment_id}")).text
     assert SAY.say("ru", "payment.unused") in later
     assert "every 2s" not in later
+    assert 'http-equiv="refresh"' not in later
     assert f'href="/avatars/{customer.avatar_id}"' in later
     assert "/ask-back" in later
     await add_selfie(shop.darkroom, avatar_id=customer.avatar_id, data=picture_of(-7))
