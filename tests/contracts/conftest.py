@@ -1,10 +1,12 @@
 import asyncio
 import json
 import logging
+import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -282,3 +284,17 @@ async def answering() -> AsyncGenerator[Answering]:
             return await stack.enter_async_context(loopback(Starlette(routes=[route])))
 
         yield serve
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what was synced, in order."""
+    names: list[str] = []
+    really = os.fsync
+
+    def noted(descriptor: int) -> None:
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return names

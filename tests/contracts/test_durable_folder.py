@@ -5,21 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.adapters import storage_folder
 from darkroom.adapters.storage_folder import DurableFolder
-
-
-@pytest.fixture
-def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what was synced, in order."""
-    names: list[str] = []
-    really = os.fsync
-
-    def noted(descriptor: int) -> None:
-        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        really(descriptor)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    return names
 
 
 def _write(path: Path) -> Path:
@@ -127,3 +114,18 @@ def test_what_could_not_be_put_anew_leaves_the_old_and_nothing_else(
         DurableFolder(tmp_path).put_anew(path, b"anew")
     assert path.read_bytes() == b"photo"
     assert [one.name for one in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_a_name_that_somebody_else_stages_under_is_left_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "a.jpg")
+    theirs = _write(tmp_path / "a.jpg#7")
+
+    def seven(_most: int) -> int:
+        return 7
+
+    monkeypatch.setattr(storage_folder.secrets, "randbelow", seven)
+    with pytest.raises(FileExistsError):
+        DurableFolder(tmp_path).put_anew(path, b"anew")
+    assert theirs.read_bytes() == b"photo"

@@ -57,20 +57,6 @@ def together(tmp_path: Path, disk: WatchedDisk) -> Generator[FilesTogether]:
     made.close()
 
 
-@pytest.fixture
-def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what was synced alone."""
-    names: list[str] = []
-    really = os.fsync
-
-    def noted(descriptor: int) -> None:
-        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        really(descriptor)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    return names
-
-
 async def _until_it_syncs(disk: WatchedDisk) -> None:
     assert await asyncio.to_thread(disk.begun.wait, 10)
 

@@ -55,8 +55,10 @@ class DurableFolder:
         was = path.stat()
         # obstore leaves names that end like this out of its lists: they are its own, too.
         staged = path.with_name(f"{path.name}#{secrets.randbelow(STAGED_MAX)}")
+        # Before the cleaning up begins: a name that is taken is somebody else's file.
+        file = staged.open("xb")
         try:
-            with staged.open("xb") as file:
+            with file:
                 file.write(data)
                 file.flush()
                 os.utime(file.fileno(), ns=(was.st_atime_ns, was.st_mtime_ns))
