@@ -134,7 +134,7 @@ async def test_a_set_without_a_photo_is_not_got(shop: Shop) -> None:
     [
         ("selfie.before_commit", "uploaded"),
         ("order.before_commit", "chose"),
-        ("finish.before_commit", "got"),
+        ("finish.claimed", "got"),
     ],
 )
 async def test_a_crash_before_the_commit_loses_both_and_the_next_try_makes_both(

@@ -26,6 +26,13 @@ NOTE_PAID: Final = (
 """The money of the `moved` payments came: a part of the statement that says so. Free sets never pass there, and
 would not count."""
 
+NOTE_GOT_WHOLE: Final = (
+    "INSERT INTO funnel_steps (user_id, step) SELECT DISTINCT user_id, 'got' FROM whole "
+    "ORDER BY user_id ON CONFLICT DO NOTHING"
+)
+"""The `whole` jobs ended with all their photos: a part of the statement that ends them. In the people's order,
+so that two of those statements wait for each other one way round only."""
+
 
 async def _note(tx: Connection, user_id: int, step: str) -> None:
     await tx.execute(

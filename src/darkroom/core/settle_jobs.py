@@ -1,11 +1,12 @@
 """Settling a set: how it ended, and what goes back for it, written together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
-from darkroom.core.funnel import note_got
+from darkroom.core.funnel import NOTE_GOT_WHOLE, note_got
 from darkroom.core.jobs import JobClaim
 from darkroom.db.database import Connection
 
@@ -89,6 +90,34 @@ FROM finished f JOIN counted c ON c.id = f.id LEFT JOIN refund r ON TRUE LEFT JO
 """Nothing is made again for somebody who has left. A free set that was to make a part good and did not gives
 back that one's whole price. Said here, since psycopg remembers no longer text."""
 
+SETTLE_WHOLE_JOBS: Final = (
+    """
+WITH ours AS (
+    -- In their order, and none that somebody else holds: nobody is waited for with one of them in hand.
+    SELECT j.id FROM generation_jobs j
+    JOIN unnest(%(jobs)s::BIGINT[], %(claims)s::BIGINT[]) AS mine (id, claim) ON mine.id = j.id
+    WHERE j.claim = mine.claim AND j.status = 'processing'
+    ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED
+), whole AS (
+    UPDATE generation_jobs j
+    SET status = 'completed', finished_at = darkroom_now(), updated_at = darkroom_now(), lease_until = NULL
+    FROM ours
+    WHERE j.id = ours.id
+      AND (SELECT bool_and(t.status = 'completed') FROM kie_tasks t WHERE t.job_id = j.id)
+    RETURNING j.id, j.user_id, j.payment_id, j.total_photos
+), got AS (
+    """
+    + NOTE_GOT_WHOLE
+    + """
+)
+SELECT id AS job_id, payment_id, 'completed' AS status, total_photos AS delivered, total_photos AS total,
+       0::BIGINT AS refund_minor, NULL::BIGINT AS again_payment_id
+FROM whole ORDER BY id
+"""
+)
+"""A photo that is delivered stays so, and of a set that has them all nothing goes back: no money is looked at,
+so neither the payment nor the tasks are locked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -106,6 +135,20 @@ class Settlement:
     total: int
     refund_minor: int
     again_payment_id: int | None
+
+
+async def settle_whole_jobs(tx: Connection, jobs: Sequence[JobClaim]) -> list[Settlement]:
+    """Processing -> completed for those of `jobs` whose photos are all delivered: one guarded statement.
+
+    The others are left as they are, for `settle_job`: also whose lease was lost, and who is in somebody's
+    hands. A crash before the commit leaves all of them open, and due when the lease ends.
+    """
+    async with tx.cursor(row_factory=class_row(Settlement)) as cursor:
+        await cursor.execute(
+            SETTLE_WHOLE_JOBS,
+            {"jobs": [job.id for job in jobs], "claims": [job.claim for job in jobs]},
+        )
+        return await cursor.fetchall()
 
 
 async def settle_job(tx: Connection, job: JobClaim, *, whole_only: list[str]) -> Settlement | None:

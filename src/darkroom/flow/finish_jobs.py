@@ -1,12 +1,17 @@
 """A set whose photos are all decided is settled: its end, and what goes back, in one transaction.
 
+Most sets have all their photos. Of those nothing goes back, and all that are due end by one statement; the
+others take one transaction each.
+
 Where a provider cannot pay back a part, the policy decides: the whole price, or the missing photos again.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from darkroom.core.jobs import JobClaim, claim_due_jobs
-from darkroom.core.settle_jobs import settle_job
+from darkroom.core.settle_jobs import Settlement, settle_job, settle_whole_jobs
+from darkroom.db.database import DatabaseRefusedError, RowBusyError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.tell_customer import tell_it_is_made_again
@@ -46,6 +51,7 @@ async def finish_due_jobs(darkroom: Darkroom) -> int:
         return 0
     await checkpoint("finish.claimed")
 
+    settled = await _settle_whole(darkroom, jobs)
     whole_only = [
         name for name, one in darkroom.payments.items() if one.refund_forms is RefundForms.WHOLE
     ]
@@ -65,14 +71,38 @@ async def finish_due_jobs(darkroom: Darkroom) -> int:
         await checkpoint("finish.after_commit")
         if settlement is not None:
             await tell_watchers(darkroom, [job.id])
-            log.info(
-                "job settled",
-                job_id=settlement.job_id,
-                status=settlement.status,
-                delivered=settlement.delivered,
-                total=settlement.total,
-                refund_minor=settlement.refund_minor,
-            )
+            _log_settled(settlement)
 
-    await work_on_each("finish", darkroom.leases, "job", jobs, finish)
+    rest = [job for job in jobs if job.id not in settled]
+    await work_on_each("finish", darkroom.leases, "job", rest, finish)
     return len(jobs)
+
+
+async def _settle_whole(darkroom: Darkroom, jobs: Sequence[JobClaim]) -> set[int]:
+    """The jobs that this ended."""
+    try:
+        async with darkroom.database.connection() as tx:
+            settlements = await settle_whole_jobs(tx, jobs)
+    except (DatabaseRefusedError, RowBusyError) as error:
+        # One of them, and the others must not pay for it: each by itself.
+        log.warning("whole jobs not settled together", error=type(error).__name__)
+        return set()
+    await checkpoint("finish.whole_after_commit")
+    if not settlements:
+        return set()
+    settled = {settlement.job_id for settlement in settlements}
+    await tell_watchers(darkroom, settled)
+    for settlement in settlements:
+        _log_settled(settlement)
+    return settled
+
+
+def _log_settled(settlement: Settlement) -> None:
+    log.info(
+        "job settled",
+        job_id=settlement.job_id,
+        status=settlement.status,
+        delivered=settlement.delivered,
+        total=settlement.total,
+        refund_minor=settlement.refund_minor,
+    )
