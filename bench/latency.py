@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -85,10 +86,13 @@ async def _measure_uncalled(dsn: str, folder: Path, orders: int) -> Waits:
 async def _standing(
     dsn: str, folder: Path, makes_seconds: float, callback_url: str = ""
 ) -> AsyncGenerator[_Place]:
+    secret = secrets.token_hex(16)
     async with (
         running("bench.provider", str(makes_seconds), "0", str(SPREAD_SECONDS)) as provider_port,
+        running("bench.bank", str(folder / "bank.sqlite"), secret) as bank_url,
         running(
-            "bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}", callback_url
+            *("bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}"),
+            *(f"{secret}@{bank_url}", callback_url),
         ) as port,
     ):
         yield _Place(port, provider_port, dsn)
@@ -122,7 +126,7 @@ async def _order(place: _Place, user_id: int, avatar_id: int, arrived: dict[str,
     body = {"tierId": TIER, "avatarId": avatar_id, "styleId": STYLE}
     payment = (await _post(place, "/api/payments", user_id, body))["data"]
     checkout: str = payment["checkoutUrl"]
-    await _post(place, f"{urlsplit(checkout).path}/pay", user_id, {})
+    await _pay(checkout)
     async with asyncio.timeout(ORDER_SECONDS):
         job_id = None
         while job_id is None:
@@ -157,8 +161,8 @@ def _head(method: str, path: str, user_id: int, body: bytes) -> bytes:
     ).encode() + body
 
 
-async def _ask(place: _Place, request: bytes) -> dict[str, Any]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(place.port))
+async def _ask(port: int, request: bytes) -> dict[str, Any]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     answer = await reader.read()
     writer.close()
@@ -171,12 +175,20 @@ async def _ask(place: _Place, request: bytes) -> dict[str, Any]:
     return told
 
 
+async def _pay(checkout: str) -> None:
+    """What the bank's own page sends."""
+    bank = urlsplit(checkout)
+    if bank.port is None:
+        raise AssertionError(checkout)
+    await _ask(bank.port, _head("POST", f"{bank.path}/pay", 0, b""))
+
+
 async def _post(place: _Place, path: str, user_id: int, body: dict[str, Any]) -> dict[str, Any]:
-    return await _ask(place, _head("POST", path, user_id, json.dumps(body).encode()))
+    return await _ask(int(place.port), _head("POST", path, user_id, json.dumps(body).encode()))
 
 
 async def _get(place: _Place, path: str, user_id: int) -> dict[str, Any]:
-    return await _ask(place, _head("GET", path, user_id, b""))
+    return await _ask(int(place.port), _head("GET", path, user_id, b""))
 
 
 PHOTOS: Final = """

@@ -136,10 +136,22 @@ async def straight(dsn: str) -> AsyncGenerator[str]:
     yield dsn
 
 
-def process_settings(dsn: str, folder: Path, *, port: int = 8000) -> IsolatedSettings:
-    """The settings of a measured process. The environment says what a pooler asks for."""
+def process_settings(
+    dsn: str, folder: Path, *, port: int = 8000, bank: tuple[str, str] | None = None
+) -> IsolatedSettings:
+    """The settings of a measured process. The environment says what a pooler asks for.
+
+    Args:
+        dsn: where rows are kept.
+        folder: where pictures are kept.
+        port: of the process's own server, if it has one.
+        bank: the sandbox bank's address, and the secret it shares with us; None: nobody pays.
+    """
+    url, secret = bank or (None, None)
     return IsolatedSettings.model_validate(
         {
+            "DARKROOM_SANDBOX_URL": url,
+            "DARKROOM_SANDBOX_SECRET": secret,
             "DARKROOM_MODE": "demo",
             "DATABASE_URL": dsn,
             "DARKROOM_DATA_DIR": folder,

@@ -1,43 +1,35 @@
-"""`darkroom run` for a measurement: server, worker and sandbox bank in one process, as a newcomer has them.
+"""Server and worker in one process for a measurement, as `darkroom run` is.
 
-Run as `python -m bench.whole DSN FOLDER PROVIDER_URL [CALLBACK_URL]`; prints its port, stops at SIGTERM. kie.ai
-is whoever listens at PROVIDER_URL, and calls back here, or to CALLBACK_URL.
+Run as `python -m bench.whole DSN FOLDER PROVIDER_URL SECRET@BANK_URL [CALLBACK_URL]`; prints its port, stops at
+SIGTERM. kie.ai is whoever listens at PROVIDER_URL, and calls back here, or to CALLBACK_URL.
 """
 
 import logging
 import sys
 from pathlib import Path
 
+from bench.places import process_settings
 from bench.server import serve
-from bench.worker import open_worker, settings_of
+from bench.worker import open_worker
 from darkroom.edges.serve import listen_on_free_port
 from darkroom.edges.worker import Worker
 from darkroom.kit.log import configure_logging
 from darkroom.kit.process import run_loop
-from darkroom.twin.bank import SandboxBank
-from darkroom.wiring import BANK_PATH, bank_url, build_application, sandbox_secret
+from darkroom.wiring import build_application
 
 
-async def _main(dsn: str, folder: str, base_url: str, callback_url: str = "") -> None:
+async def _main(dsn: str, folder: str, base_url: str, bank: str, callback_url: str = "") -> None:
     configure_logging("json", level=logging.ERROR)
     listening = listen_on_free_port()
     port = listening.getsockname()[1]
-    settings = settings_of(dsn, Path(folder), port=port)
-    bank = SandboxBank(
-        secret=sandbox_secret(settings) or "",
-        file=Path(folder) / "sandbox-bank.sqlite",
-        public_url=bank_url(settings),
-    )
+    secret, _, bank_url = bank.partition("@")
+    settings = process_settings(dsn, Path(folder), port=port, bank=(bank_url, secret))
     called_back = callback_url or f"http://127.0.0.1:{port}"
-    async with (
-        bank.running(),
-        open_worker(dsn, Path(folder), base_url, called_back, port=port) as darkroom,
-    ):
-        application = build_application(
-            darkroom, settings, worker=Worker(darkroom), mounts={BANK_PATH: bank.app}
+    async with open_worker(settings, base_url, called_back) as darkroom:
+        await serve(
+            build_application(darkroom, settings, worker=Worker(darkroom)), settings, listening
         )
-        await serve(application, settings, listening)
 
 
 if __name__ == "__main__":
-    run_loop(_main(*sys.argv[1:5]))
+    run_loop(_main(*sys.argv[1:]))

@@ -52,35 +52,26 @@ def make_provider(base_url: str, callback_url: str = NOBODY, *, eager: bool = Fa
     return provider
 
 
-def settings_of(dsn: str, folder: Path, *, port: int = 8000) -> Settings:
-    """Those of a newcomer's process, on this database."""
-    return process_settings(dsn, folder, port=port)
-
-
 @asynccontextmanager
 async def open_worker(
-    dsn: str,
-    folder: Path,
+    settings: Settings,
     base_url: str,
     callback_url: str = NOBODY,
     *,
-    port: int = 8000,
     window: tuple[int, float] | None = None,
     eager: bool = False,
 ) -> AsyncGenerator[Darkroom]:
     """The parts of one process, with the instant provider as the one that makes photos.
 
     Args:
-        dsn: where rows are kept.
-        folder: where pictures are kept.
+        settings: of the process.
         base_url: the provider's address.
         callback_url: where it calls back.
-        port: of the process's own server, if it has one.
         window: creations the provider takes, and in how many seconds; None: any number.
         eager: as of `make_provider`, where nobody is called back.
     """
     provider = make_provider(base_url, callback_url, eager=eager and callback_url == NOBODY)
-    async with open_darkroom(settings_of(dsn, folder, port=port)) as darkroom:
+    async with open_darkroom(settings) as darkroom:
         requests, seconds = window or (None, 10)
         async with darkroom.database.transaction() as tx:
             await set_window(tx, provider.account, requests=requests, seconds=seconds)
@@ -89,7 +80,7 @@ async def open_worker(
                 darkroom,
                 generation={"kie": provider},
                 new_tasks_go_to="kie",
-                base_url=f"http://127.0.0.1:{port}",
+                base_url=f"http://127.0.0.1:{settings.port}",
             )
         finally:
             await provider.close()
@@ -103,7 +94,11 @@ async def _main(dsn: str, folder: str, base_url: str, *more: str) -> None:
     window = (int(limit[0]), float(limit[1])) if limit else None
     async with (
         open_worker(
-            dsn, Path(folder), base_url, callback_url or NOBODY, window=window, eager=True
+            process_settings(dsn, Path(folder)),
+            base_url,
+            callback_url or NOBODY,
+            window=window,
+            eager=True,
         ) as darkroom,
         Worker(darkroom).running(),
     ):

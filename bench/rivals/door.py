@@ -8,6 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
+from bench.places import process_settings
 from bench.server import serve
 from bench.worker import open_worker
 from darkroom.config import IsolatedSettings
@@ -22,7 +23,7 @@ async def _main(dsn: str, folder: str, base_url: str) -> None:
     settings = IsolatedSettings.model_validate(
         {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": Path(folder)}
     )
-    async with open_worker(dsn, Path(folder), base_url) as darkroom:
+    async with open_worker(process_settings(dsn, Path(folder)), base_url) as darkroom:
         await serve(build_application(darkroom, settings, worker=None), settings, listening)
 
 
