@@ -99,15 +99,17 @@ def fill_past(dsn: str, photos: int = PAST) -> None:
 
 
 BACKLOG: Final = 1000
-"""Sets that are open, and about as many of everything else that can be due: a night without a worker."""
+"""Sets that are open, and about as many of everything else that can be due: a night without a worker. A third
+of them have all their photos, and have only not been ended."""
 
 OPEN: Final[tuple[LiteralString, ...]] = (
     (
-        "UPDATE generation_jobs SET status = 'processing', finished_at = NULL, completed_photos = 0, "
+        "UPDATE generation_jobs SET status = 'processing', finished_at = NULL, "
+        "completed_photos = CASE WHEN id %% 3 = 0 THEN completed_photos ELSE 0 END, "
         "deadline_at = darkroom_now() + INTERVAL '1 hour', due_at = darkroom_now() - INTERVAL '1 minute' "
         "WHERE id >= %(first)s"
     ),
-    "DELETE FROM generated_photos WHERE job_id >= %(first)s",
+    "DELETE FROM generated_photos WHERE job_id >= %(first)s AND job_id %% 3 > 0",
     (
         "UPDATE kie_tasks SET provider = 'scripted', status = (ARRAY['queued', 'submitting', 'unknown', "
         "'pending', 'storing', 'storing', 'queued'])[prompt_index + 1], due_at = darkroom_now() - "
@@ -117,12 +119,14 @@ OPEN: Final[tuple[LiteralString, ...]] = (
         "ELSE kie_task_id END, lease_until = CASE WHEN prompt_index = 1 THEN darkroom_now() - "
         "INTERVAL '1 minute' END, "
         "result_dies_at = CASE WHEN prompt_index = 5 THEN darkroom_now() + INTERVAL '1 hour' "
-        "WHEN prompt_index = 4 THEN darkroom_now() + INTERVAL '1 day' END WHERE job_id >= %(first)s"
+        "WHEN prompt_index = 4 THEN darkroom_now() + INTERVAL '1 day' END "
+        "WHERE job_id >= %(first)s AND job_id %% 3 > 0"
     ),
     (
         "UPDATE task_attempts a SET provider = 'scripted', end_state = NULL, ended_at = NULL, "
         "answered_at = NULL, "
-        "called_at = darkroom_now() FROM kie_tasks t WHERE t.id = a.task_id AND t.job_id >= %(first)s"
+        "called_at = darkroom_now() FROM kie_tasks t WHERE t.id = a.task_id AND t.job_id >= %(first)s "
+        "AND t.job_id %% 3 > 0"
     ),
     (
         "UPDATE inbox SET processed_at = NULL, outcome = NULL, source = 'bank' "

@@ -44,6 +44,7 @@ LARGER: Final = {
     "credits.store_reading": (6000, "calls under way, as above"),
     "history.forget_old_history": (2000, "a sweep's batch, found and deleted"),
     "credits.forget_readings": (1000, "a sweep's batch"),
+    "settle_jobs.settle_whole_jobs": (200, "the photos of a batch of sets"),
     "unused.list_forgotten": (
         2000,
         "money that nobody uses, of two weeks at most: then it goes back",

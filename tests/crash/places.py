@@ -21,8 +21,9 @@ _CHECKPOINT: Final = re.compile(r"""checkpoint\(\s*["']([a-z_.]+)["']\s*\)""")
 _OUTSIDE: Final = re.compile(r"""outside_call\(\s*["']([a-z_.]+)["']""")
 BEFORE_COMMIT: Final = "database.before_commit"
 DONE: Final = "database.done"
-_WAYS: Final = {"connection": False, "transaction": True, "settle": True}
-"""The ways to the database, and whether there is a moment between the work and the commit."""
+_WAYS: Final = {"connection": False, "statement": False, "transaction": True, "settle": True}
+"""The ways to the database, and whether there is a moment between the work and the commit. A statement has one
+only behind a pooler without sessions."""
 
 
 class Form(Enum):

@@ -26,6 +26,7 @@ from darkroom.flow.forget_me import forget_leavers, forget_me
 from darkroom.flow.grant_photos import grant_photos
 from darkroom.flow.sign_in import know_person, sign_in
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from darkroom.ports.identity import Person
 from tests.scripted import picture_of
 from tests.shop import Customer, Shop
@@ -134,7 +135,7 @@ async def test_a_set_without_a_photo_is_not_got(shop: Shop) -> None:
     [
         ("selfie.before_commit", "uploaded"),
         ("order.before_commit", "chose"),
-        ("finish.claimed", "got"),
+        ("finish.before_commit", "got"),
     ],
 )
 async def test_a_crash_before_the_commit_loses_both_and_the_next_try_makes_both(
@@ -144,6 +145,12 @@ async def test_a_crash_before_the_commit_loses_both_and_the_next_try_makes_both(
         user_id = await ensure_user(tx, 502)
         avatar_id = await create_avatar(tx, user_id=user_id, name="Me")
     struck = False
+
+    async def refuse_one(request: GenerationRequest) -> FailedThere | None:
+        # Of a set that has all its photos the step is a part of the one statement that ends it.
+        return FailedThere("501", "no", Again.NEVER) if request.prompt_index == 3 else None
+
+    shop.provider.on_ask = refuse_one
 
     async def strike(name: str) -> None:
         nonlocal struck

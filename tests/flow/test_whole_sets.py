@@ -92,6 +92,7 @@ async def test_the_set_beside_them_that_lacks_a_photo_gets_its_money(shop: Shop)
     whole, lacks = await made_with_one_lacking(shop)
     assert await finish_due_jobs(shop.darkroom) == 2
     assert await states(shop, [whole, lacks]) == ["completed", "partial"]
+    assert await shop.value("SELECT count(*) FROM funnel_steps WHERE step = 'got'") == 2
     assert await shop.rows("SELECT job_id, reason FROM refunds") == [
         {"job_id": lacks, "reason": "shortfall"}
     ]

@@ -2,9 +2,10 @@
 
 Each step is one `INSERT ... ON CONFLICT DO NOTHING` inside the transaction that makes it true: both are
 committed or neither is, so no crash loses a step and no repetition counts twice. Two transactions of one
-person meet at the primary key; the second waits for the first to end and writes nothing. Nobody who waits
-there is waited for: orders, uploads and payments hold the user's lock already, and a settled set writes its
-step last. The foreign key takes KEY SHARE on the user's row, which the locks of the rest (NO KEY UPDATE) allow.
+person meet at the primary key; the second waits for the first to end and writes nothing. Nobody is waited for
+in a circle: orders, uploads and payments hold the user's lock already, and of settled sets a step comes after
+the locks of jobs and tasks, of many sets in the people's order. The foreign key takes KEY SHARE on the user's
+row, which the locks of the rest (NO KEY UPDATE) allow.
 
 A person is a row of `users`. Who left and comes back is another one.
 """

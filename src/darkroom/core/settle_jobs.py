@@ -93,7 +93,7 @@ back that one's whole price. Said here, since psycopg remembers no longer text."
 SETTLE_WHOLE_JOBS: Final = (
     """
 WITH ours AS (
-    -- In their order, and none that somebody else holds: nobody is waited for with one of them in hand.
+    -- In their order, and none that somebody else holds: no job is waited for with another one in hand.
     SELECT j.id FROM generation_jobs j
     JOIN unnest(%(jobs)s::BIGINT[], %(claims)s::BIGINT[]) AS mine (id, claim) ON mine.id = j.id
     WHERE j.claim = mine.claim AND j.status = 'processing'

@@ -11,7 +11,7 @@ from typing import Final
 
 from darkroom.core.jobs import JobClaim, claim_due_jobs
 from darkroom.core.settle_jobs import Settlement, settle_job, settle_whole_jobs
-from darkroom.db.database import DatabaseRefusedError, RowBusyError
+from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError, RowBusyError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.tell_customer import tell_it_is_made_again
@@ -79,12 +79,13 @@ async def finish_due_jobs(darkroom: Darkroom) -> int:
 
 
 async def _settle_whole(darkroom: Darkroom, jobs: Sequence[JobClaim]) -> set[int]:
-    """The jobs that this ended."""
+    """The jobs that this ended. Raises nothing of the database: who is left over is asked about one by one."""
     try:
-        async with darkroom.database.connection() as tx:
+        async with darkroom.database.statement() as tx:
             settlements = await settle_whole_jobs(tx, jobs)
-    except (DatabaseRefusedError, RowBusyError) as error:
-        # One of them, and the others must not pay for it: each by itself.
+    except (DatabaseRefusedError, DatabaseUnavailableError, RowBusyError) as error:
+        # Perhaps because of one of them: the others must not pay for it. What was committed and not heard of is
+        # found ended.
         log.warning("whole jobs not settled together", error=type(error).__name__)
         return set()
     await checkpoint("finish.whole_after_commit")
