@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from bench.photos import running, told_by
-from bench.places import open_database, picture_folder
+from bench.places import open_database, others_folder, picture_folder
 from bench.worker import NOBODY
 
 MAKES_SECONDS: Final = 0.3
@@ -25,8 +25,9 @@ SPREAD_SECONDS: Final = 0.15
 LOOK_SECONDS: Final = 0.1
 """Between a customer's looks whether the payment has arrived: oftener than the page's second. Without a pause
 this one customer would take half of the processor from those who work for it."""
-WARM_UP: Final = 10
-"""Orders before anything is measured: each connection plans a statement when it first meets it."""
+WARM_UP: Final = 30
+"""Orders before anything is measured: each connection plans a statement when it first meets it, the longest of
+an order for 5 ms, and of the connections that an order uses the last is used seldom."""
 UNCALLED_SECONDS: Final = 10
 """How long a photo takes to make whose provider never calls back."""
 ORDER_SECONDS: Final = 60
@@ -89,7 +90,7 @@ async def _standing(
     secret = secrets.token_hex(16)
     async with (
         running("bench.provider", str(makes_seconds), "0", str(SPREAD_SECONDS)) as provider_port,
-        running("bench.bank", str(folder / "bank.sqlite"), secret) as bank_url,
+        running("bench.bank", str(others_folder() / "bank.sqlite"), secret) as bank_url,
         running(
             *("bench.whole", dsn, str(folder), f"http://127.0.0.1:{provider_port}"),
             *(f"{secret}@{bank_url}", callback_url),

@@ -28,7 +28,7 @@ from darkroom.core.answers import WRITE_CREATED, WRITE_READY
 from darkroom.core.attempts import BEGIN_CALLS
 from darkroom.core.people import REFERENCES_OF_JOBS
 from darkroom.core.photos import LOCK_JOBS, STORE_PHOTOS
-from darkroom.core.tasks import CLAIM_PENDING, CLAIM_QUEUED, CLAIM_STORING
+from darkroom.core.tasks import CLAIM_PENDING, CLAIM_QUEUED_FREE, CLAIM_STORING
 from darkroom.limits import Limits
 
 CLIENTS: Final = 8
@@ -80,6 +80,8 @@ def script(batch: int) -> str:
     limits = Limits()
     values = {
         "provider": "'kie'",
+        "account": "'kie'",
+        "model_key": "'kie:nano-banana-pro'",
         "limit": str(batch),
         "lease": str(limits.lease_seconds),
         "dying": str(limits.links_alarm_seconds),
@@ -96,8 +98,7 @@ def script(batch: int) -> str:
     references = _filled(REFERENCES_OF_JOBS, values) + ";"
     return "\n".join(
         [
-            _filled(_claim_of(CLAIM_QUEUED, _CREATED), values) + " \\gset",
-            references,
+            _filled(_claim_of(CLAIM_QUEUED_FREE, _CREATED), values) + " \\gset",
             _filled(BEGIN_CALLS, values) + ";",
             "BEGIN;",
             _filled(WRITE_CREATED, values) + ";",

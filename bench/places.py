@@ -24,6 +24,7 @@ from darkroom.wiring import bundled_catalog
 TEMPLATE: Final = "bench_template"
 FIRST_TELEGRAM: Final = 1_000_000
 PREPARE: Final = "DARKROOM_DATABASE_PREPARE"
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own in it, as in any other
 Door = Callable[[str], AbstractAsyncContextManager[str]]
 """How processes reach the database that a DSN names: gives the DSN that they get."""
 CUSTOMERS: Final = """
@@ -76,6 +77,17 @@ def picture_folder() -> Path:
     removes no thousand photos a minute.
     """
     folder = Path(tempfile.mkdtemp(prefix="darkroom-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def others_folder() -> Path:
+    """An empty folder for what others keep, in memory where that is a folder; removed when this process ends.
+
+    A bank has a disk of its own. On ours, its books' syncs would stand before an order's commits.
+    """
+    is_there = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-bench-", dir=MEMORY if is_there else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

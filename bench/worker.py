@@ -73,6 +73,7 @@ async def open_worker(
     provider = make_provider(base_url, callback_url, eager=eager and callback_url == NOBODY)
     async with open_darkroom(settings) as darkroom:
         requests, seconds = window or (None, 10)
+        provider.window_requests = requests
         async with darkroom.database.transaction() as tx:
             await set_window(tx, provider.account, requests=requests, seconds=seconds)
         try:

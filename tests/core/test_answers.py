@@ -137,7 +137,7 @@ async def _begun_behind_a_settlement(shop: Shop, statement: str) -> tuple[set[in
         }
         async with shop.database.connection() as tx:
             found = await (await tx.execute(statement.encode(), values)).fetchall()
-        return {attempt_id for (attempt_id,) in found}
+        return {attempt_id for attempt_id, _ in found}
 
     async with shop.database.transaction() as tx:
         await tx.execute("SELECT FROM generation_jobs FOR NO KEY UPDATE")

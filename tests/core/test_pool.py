@@ -1,6 +1,7 @@
 """Which connection is used next."""
 
 from contextlib import AsyncExitStack
+from itertools import permutations
 
 from darkroom.db.database import Database
 
@@ -10,18 +11,24 @@ async def _pid(database: Database, stack: AsyncExitStack) -> int:
     return connection.info.backend_pid
 
 
-async def test_the_connection_given_back_last_is_used_next(dsn: str) -> None:
-    """In turn, each would have to learn every statement, and unlearn none of them."""
+async def test_the_connection_that_is_there_longest_is_used_next(dsn: str) -> None:
+    """In turn, each would learn every statement; the last one back is any of them after a busy moment."""
     database = Database(dsn, pool_size=3)
     await database.open()
-    stacks = [AsyncExitStack() for _ in range(3)]
-    first, second, third = [await _pid(database, stack) for stack in stacks]
-    assert len({first, second, third}) == 3
-    for stack in (stacks[0], stacks[1], stacks[2]):
-        await stack.aclose()
-    for _ in range(3):
-        async with AsyncExitStack() as alone:
-            assert await _pid(database, alone) == third
+    pids: list[int] = []
+    async with AsyncExitStack() as stack:
+        first = await _pid(database, stack)
+    # Three at once, and given back in every order.
+    for order in permutations(range(3)):
+        stacks = [AsyncExitStack() for _ in range(3)]
+        pids = [await _pid(database, stack) for stack in stacks]
+        assert pids[0] == first
+        assert len(set(pids)) == 3
+        for place in order:
+            await stacks[place].aclose()
+        for _ in range(3):
+            async with AsyncExitStack() as alone:
+                assert await _pid(database, alone) == first
     async with AsyncExitStack() as both:
-        assert [await _pid(database, both), await _pid(database, both)] == [third, second]
+        assert [await _pid(database, both), await _pid(database, both)] == pids[:2]
     await database.close()

@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.db.database import Connection
+from darkroom.ports.generation import Reference
 
 BEGIN_CALLS: Final = """
 WITH ours AS MATERIALIZED (
@@ -35,17 +36,24 @@ WITH ours AS MATERIALIZED (
 UPDATE task_attempts a SET called_at = darkroom_now()
 FROM held
 WHERE a.id = held.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
-RETURNING a.id
+RETURNING a.id, ARRAY(
+    SELECT ARRAY[r.object_key, r.sha256, r.content_type]
+    FROM kie_tasks t JOIN generation_jobs j ON j.id = t.job_id
+    JOIN reference_photos r ON r.id = ANY(j.reference_ids)
+    WHERE t.id = a.task_id ORDER BY r.id)
 """
 
 
-async def begin_calls(tx: Connection, attempts: list[tuple[int, int, int]]) -> set[int]:
+async def begin_calls(
+    tx: Connection, attempts: list[tuple[int, int, int]]
+) -> dict[int, tuple[Reference, ...]]:
     """Say that calls may be made from here on: (attempt id, task id, claim). Returns the attempts that may.
 
-    Their jobs are `processing` from here on. Those not returned belong to tasks that somebody else has by now,
-    and must not be called. A crash before this commits costs nothing; after it, an answer may be missing.
+    With each come the selfies that its set was started with, in their order. Their jobs are `processing` from
+    here on. Those not returned belong to tasks that somebody else has by now, and must not be called. A crash
+    before this commits costs nothing; after it, an answer may be missing.
     """
-    async with tx.cursor(row_factory=scalar_row) as cursor:
+    async with tx.cursor() as cursor:
         await cursor.execute(
             BEGIN_CALLS,
             {
@@ -54,7 +62,10 @@ async def begin_calls(tx: Connection, attempts: list[tuple[int, int, int]]) -> s
                 "claims": [claim for _, _, claim in attempts],
             },
         )
-        return set(await cursor.fetchall())
+        return {
+            attempt_id: tuple(Reference(*selfie) for selfie in selfies)
+            for attempt_id, selfies in await cursor.fetchall()
+        }
 
 
 async def hold_attempt(tx: Connection, attempt_id: int) -> str | None:

@@ -5,7 +5,7 @@ second number that could disagree with them.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg.rows import class_row, scalar_row
 
@@ -76,18 +76,20 @@ async def set_window(
     )
 
 
-async def is_free(tx: Connection, account: str, *, model: str | None = None) -> bool:
-    """Whether nothing is to be counted: no limits, no pause, and its last creation was answered.
+FREE: Final[LiteralString] = """EXISTS (
+    SELECT FROM provider_budgets WHERE provider = %(account)s
+      AND window_requests IS NULL AND day_credits_max IS NULL AND silent_in_a_row = 0
+      AND paused_until <= darkroom_now() AND NOT EXISTS (
+        SELECT FROM provider_budgets m WHERE m.provider = %(model_key)s AND m.paused_until > darkroom_now()))"""
+"""Nothing is to be counted: no limits, no pause, and the account's last creation was answered. In the statement
+that claims: what others pause a moment later comes too late for it."""
 
-    Ask on the connection that then claims: what others pause a moment later comes too late for this claim.
-    """
+
+async def is_free(tx: Connection, account: str, *, model: str | None = None) -> bool:
+    """Whether nothing is to be counted (FREE), asked by itself."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT EXISTS (SELECT FROM provider_budgets WHERE provider = %(account)s "
-            "AND window_requests IS NULL AND day_credits_max IS NULL AND silent_in_a_row = 0 "
-            "AND paused_until <= darkroom_now() AND NOT EXISTS (SELECT FROM provider_budgets m "
-            "WHERE m.provider = %(model)s AND m.paused_until > darkroom_now()))",
-            {"account": account, "model": model_key(account, model or "")},
+            "SELECT " + FREE, {"account": account, "model_key": model_key(account, model or "")}
         )
         return bool(await cursor.fetchone())
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.budget import FREE, model_key
 from darkroom.db.database import Connection
 
 
@@ -53,12 +54,16 @@ _CLAIM_COLUMNS: Final = """
     t.lapses
 """
 
-CLAIM_QUEUED: Final = (
-    """
+
+def _queued(*, only_if: LiteralString = "") -> LiteralString:
+    return (
+        """
 WITH due AS (
     -- By turn, straight from the index; rows in a backoff are few, and passed over.
     SELECT id FROM kie_tasks
-    WHERE status = 'queued' AND provider = %(provider)s AND due_at <= (SELECT darkroom_now())
+    WHERE status = 'queued' AND provider = %(provider)s AND due_at <= (SELECT darkroom_now())"""
+        + only_if
+        + """
     ORDER BY turn, id LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), a AS (
@@ -78,9 +83,14 @@ WITH due AS (
     RETURNING t.*
 )
 SELECT """
-    + _CLAIM_COLUMNS
-    + " FROM t JOIN a ON a.task_id = t.id ORDER BY t.id"
-)
+        + _CLAIM_COLUMNS
+        + " FROM t JOIN a ON a.task_id = t.id ORDER BY t.id"
+    )
+
+
+CLAIM_QUEUED: Final = _queued()
+CLAIM_QUEUED_FREE: Final = _queued(only_if=" AND (SELECT " + FREE + ")")
+"""Where nothing is to be counted; of a provider with a window or a pause it finds nothing."""
 
 
 def _leasable(
@@ -158,21 +168,26 @@ async def claim_queued(
     lease_seconds: float,
     model: str | None = None,
     price_credits: float | None = None,
+    while_free: str | None = None,
 ) -> list[TaskClaim]:
     """Move due tasks of one provider to `submitting` and write their attempt rows, in one statement.
 
     The attempt says which model is asked and what it is expected to cost. A crash after it leaves attempts
     without an answer; `settle_unknown` finds them when the lease ends.
+
+    `while_free` names an account: then nothing is claimed while something is to be counted for it.
     """
     async with tx.cursor(row_factory=class_row(TaskClaim)) as cursor:
         await cursor.execute(
-            CLAIM_QUEUED,
+            CLAIM_QUEUED if while_free is None else CLAIM_QUEUED_FREE,
             {
                 "provider": provider,
                 "limit": limit,
                 "lease": lease_seconds,
                 "model": model,
                 "price": price_credits,
+                "account": while_free,
+                "model_key": model_key(while_free or "", model or ""),
             },
         )
         return await cursor.fetchall()

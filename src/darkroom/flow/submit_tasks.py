@@ -17,7 +17,6 @@ from darkroom.core.budget import (
     pause_provider,
     take_budget,
 )
-from darkroom.core.people import references_of_jobs
 from darkroom.core.tasks import (
     TaskClaim,
     claim_queued,
@@ -39,14 +38,10 @@ from darkroom.ports.generation import (
     GenerationProvider,
     GenerationRequest,
     NoAnswer,
-    Reference,
     Refused,
 )
 
 log = get_logger("flow")
-
-References = dict[int, tuple[Reference, ...]]
-"""By job."""
 
 PLACE_SECONDS: Final = 0.01
 """After a place came free: our clock and the database's differ by less, and a look too early is made again."""
@@ -68,20 +63,15 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     `settle_unknown` goes on from there.
     """
     tasks: list[TaskClaim] = []
-    references: References = {}
     for name in darkroom.generation:
-        claimed, shown = await _claim_within_budget(darkroom, name)
-        tasks += claimed
-        references |= shown
+        tasks += await _claim_within_budget(darkroom, name)
     if not tasks:
         return 0
     await checkpoint("submit.claimed")
     async with darkroom.database.statement() as tx:
-        callable_now = await begin_calls(
-            tx, [(task.attempt_id, task.id, task.claim) for task in tasks]
-        )
+        begun = await begin_calls(tx, [(task.attempt_id, task.id, task.claim) for task in tasks])
     await checkpoint("submit.begun")
-    ours = [task for task in tasks if task.attempt_id in callable_now]
+    ours = [task for task in tasks if task.attempt_id in begun]
 
     async def write(answers: Sequence[CreatedThere]) -> Sequence[bool]:
         return await _write_created(darkroom, answers)
@@ -89,52 +79,53 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     async with WriteTogether(write) as together:
 
         async def submit(task: TaskClaim) -> None:
-            await _submit(darkroom, task, request_of(task, references[task.job_id]), together)
+            await _submit(darkroom, task, request_of(task, begun[task.attempt_id]), together)
 
         await work_on_each("submit", darkroom.leases, "task", ours, submit)
     return len(tasks)
 
 
-async def _claim_within_budget(
-    darkroom: Darkroom, provider: str
-) -> tuple[list[TaskClaim], References]:
-    """Take what the provider's budget allows, and the tasks whose turn it is, with their jobs' selfies."""
+async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskClaim]:
+    """Take what the provider's budget allows, and the tasks whose turn it is."""
     one = darkroom.generation[provider]
     wanted = granted = darkroom.limits.batch
-    claimed: tuple[list[TaskClaim], References] | None = None
-    async with darkroom.database.statement() as tx:
-        if await is_free(tx, one.account, model=one.model):
-            claimed = await _claim(darkroom, tx, provider, limit=wanted)
+    claimed: list[TaskClaim] | None = None
+    if one.window_requests is None and one.day_credits_max is None:
+        async with darkroom.database.statement() as tx:
+            claimed = await _claim(darkroom, tx, provider, limit=wanted, while_free=one.account)
+            if not claimed and not await is_free(tx, one.account, model=one.model):
+                claimed = None
     if claimed is None:
         async with darkroom.database.transaction() as tx:
             granted = await take_budget(
                 tx, one.account, wanted=wanted, model=one.model, price_credits=one.price_credits
             )
-            claimed = await _claim(darkroom, tx, provider, limit=granted)
+            claimed = await _claim(darkroom, tx, provider, limit=granted) if granted > 0 else []
     if granted <= 0:
         await _look_when_there_is_a_place(darkroom, one.account)
-    if len(claimed[0]) == wanted:
+    if len(claimed) == wanted:
         await darkroom.doorbell.wake("submit")
     return claimed
 
 
 async def _claim(
-    darkroom: Darkroom, tx: Connection, provider: str, *, limit: int
-) -> tuple[list[TaskClaim], References]:
-    if limit <= 0:
-        return [], {}
+    darkroom: Darkroom,
+    tx: Connection,
+    provider: str,
+    *,
+    limit: int,
+    while_free: str | None = None,
+) -> list[TaskClaim]:
     one = darkroom.generation[provider]
-    tasks = await claim_queued(
+    return await claim_queued(
         tx,
         provider=provider,
         limit=limit,
         lease_seconds=darkroom.limits.lease_seconds,
         model=one.model,
         price_credits=one.price_credits,
+        while_free=while_free,
     )
-    if not tasks:
-        return [], {}
-    return tasks, await references_of_jobs(tx, sorted({task.job_id for task in tasks}))
 
 
 async def _look_when_there_is_a_place(darkroom: Darkroom, account: str) -> None:
