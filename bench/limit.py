@@ -81,7 +81,8 @@ def script(batch: int) -> str:
     values = {
         "provider": "'kie'",
         "account": "'kie'",
-        "model_key": "'kie:nano-banana-pro'",
+        # A colon would begin a variable.
+        "model_key": "'kie' || chr(58) || 'nano-banana-pro'",
         "limit": str(batch),
         "lease": str(limits.lease_seconds),
         "dying": str(limits.links_alarm_seconds),
