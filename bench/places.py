@@ -84,7 +84,8 @@ def picture_folder() -> Path:
 def others_folder() -> Path:
     """An empty folder for what others keep, in memory where that is a folder; removed when this process ends.
 
-    A bank has a disk of its own. On ours, its books' syncs would stand before an order's commits.
+    A bank has a disk of its own. On ours, its books' syncs would stand before an order's commits; they do where
+    there is no such folder.
     """
     is_there = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
     folder = Path(tempfile.mkdtemp(prefix="darkroom-bench-", dir=MEMORY if is_there else None))

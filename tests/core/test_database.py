@@ -100,11 +100,14 @@ async def _until_fresh(database: Database, old: set[int]) -> set[int]:
 async def test_a_process_that_was_frozen_begins_with_connections_that_live(
     dsn: str, server: str, *, checks: bool
 ) -> None:
-    """A managed database that slept closes what a frozen process holds; its first request was answered 503."""
-    database = Database(dsn, pool_size=2, check_before_use=checks)
+    """A managed database that slept closes what a frozen process holds; its first request was answered 503.
+
+    More than the library tries, one after the other, before it gives up.
+    """
+    database = Database(dsn, pool_size=6, check_before_use=checks)
     await database.open()
     try:
-        asleep = await _pids(database, 2)
+        asleep = await _pids(database, 6)
         with psycopg.connect(server, autocommit=True) as admin:
             for pid in asleep:
                 admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])

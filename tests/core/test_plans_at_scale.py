@@ -18,6 +18,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from darkroom.core.budget import set_window
 from darkroom.flow.check_bucket import audit_bucket
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS
@@ -39,6 +40,7 @@ LARGER: Final = {
     "attempts.close_abandoned": (6000, "calls under way, as many as the provider takes at once"),
     "refunds.refund_providers_waited_for": (4000, "refunds that are open, once a minute"),
     "tasks.count_dying_links": (4000, "counts what it tells"),
+    "budget.view_budgets": (4000, "counts what waits for each provider, once in half a minute"),
     "tasks.alarm_dying_links": (2000, "a batch of a thousand, found and marked"),
     "erasing.list_erasable": (1000, "chooses among a thousand"),
     "credits.store_reading": (6000, "calls under way, as above"),
@@ -164,10 +166,19 @@ async def test_twin_without_an_index_a_days_reading_of_the_past_is_seen(
     assert any("selfies.find_generation" in found for found in book.beyond(LARGER))
 
 
-async def test_a_backlog_is_taken_in_batches_and_never_sorted(old_dsn: str, tmp_path: Path) -> None:
-    """A night without a worker: thousands of rows are due, and each round touches its batch."""
+@pytest.mark.parametrize("window_requests", [None, 1000])
+async def test_a_backlog_is_taken_in_batches_and_never_sorted(
+    old_dsn: str, tmp_path: Path, window_requests: int | None
+) -> None:
+    """A night without a worker: thousands of rows are due, and each round touches its batch.
+
+    At a provider of whose creations nothing is counted, and at one with a window.
+    """
     open_backlog(old_dsn)
     async with _watched_shop(old_dsn, tmp_path) as (shop, book):
+        shop.provider.window_requests = window_requests
+        async with shop.database.transaction() as tx:
+            await set_window(tx, shop.provider.account, requests=window_requests, seconds=10)
         for step in STEPS.values():
             count = await step.run(shop.darkroom)
             if step in WORK_STEPS:

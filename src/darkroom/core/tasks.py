@@ -90,7 +90,7 @@ SELECT """
 
 CLAIM_QUEUED: Final = _queued()
 CLAIM_QUEUED_FREE: Final = _queued(only_if=" AND (SELECT " + FREE + ")")
-"""Where nothing is to be counted; of a provider with a window or a pause it finds nothing."""
+"""Where nothing is to be counted (FREE says when); elsewhere it finds nothing."""
 
 
 def _leasable(

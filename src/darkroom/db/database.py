@@ -157,7 +157,7 @@ class Database:
             name="darkroom",
             reconnect_timeout=0,
             configure=_limit_session if prepare_statements else None,
-            check=AsyncConnectionPool.check_connection if check_before_use else None,
+            check=self._check if check_before_use else None,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": PREPARE_AFTER if prepare_statements else None,
@@ -219,6 +219,20 @@ class Database:
             raise DatabaseUnavailableError(type(error).__name__) from error
         except psycopg.Error as error:
             raise DatabaseRefusedError(f"{type(error).__name__}: {error}") from error
+
+    async def _check(self, connection: Connection) -> None:
+        """Raises what the library counts as a dead connection, once all that lay beside it are gone, too.
+
+        They died together while the process was frozen. The library would try one after the other, with growing
+        pauses, and give up before it came to one that lives.
+        """
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except Exception:
+            self._drop_idle_connections()
+            if self._draining is not None:
+                await asyncio.wait([self._draining])
+            raise
 
     def _drop_idle_connections(self) -> None:
         """After a restart of the server every idle connection is dead: replace them all, not one by one.
