@@ -19,7 +19,7 @@ from darkroom.kit.process import run_loop
 from darkroom.wiring import build_application
 
 WINDOW: Final = (100_000, 10.0)
-"""Of creations: as kie.ai's, each claim counts what was created in it; never full: not our wait."""
+"""Of creations, as kie.ai's: each claim counts what was created in it. Never full: that wait is not ours."""
 
 
 async def _main(dsn: str, folder: str, base_url: str, bank: str, callback_url: str = "") -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from bench.places import process_settings
 from bench.server import serve
 from bench.worker import open_worker
-from darkroom.config import IsolatedSettings
 from darkroom.edges.serve import listen_on_free_port
 from darkroom.kit.log import configure_logging
 from darkroom.wiring import build_application
@@ -20,10 +19,8 @@ from darkroom.wiring import build_application
 async def _main(dsn: str, folder: str, base_url: str) -> None:
     configure_logging("json", level=logging.ERROR)
     listening = listen_on_free_port()
-    settings = IsolatedSettings.model_validate(
-        {"DARKROOM_MODE": "demo", "DATABASE_URL": dsn, "DARKROOM_DATA_DIR": Path(folder)}
-    )
-    async with open_worker(process_settings(dsn, Path(folder)), base_url) as darkroom:
+    settings = process_settings(dsn, Path(folder))
+    async with open_worker(settings, base_url) as darkroom:
         await serve(build_application(darkroom, settings, worker=None), settings, listening)
 
 

@@ -13,7 +13,14 @@ import httpx
 import obstore
 import pytest
 
-from darkroom.adapters.storage import PIECE_BYTES, Storage, open_memory, open_s3, open_storage
+from darkroom.adapters.storage import (
+    PIECE_BYTES,
+    REQUEST_SECONDS,
+    Storage,
+    open_memory,
+    open_s3,
+    open_storage,
+)
 from darkroom.adapters.storage_s3 import MULTIPART_ABOVE_BYTES, S3Place, open_bucket
 from darkroom.kit.outside import TransactionOpenError, transaction_marked
 from darkroom.ports.storage import (
@@ -37,8 +44,10 @@ KINDS = ["folder", "memory", "s3"]
 JPEG = "image/jpeg"
 
 
-@pytest.fixture(params=KINDS)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+def open_kind(
+    request: pytest.FixtureRequest, tmp_path: Path, *, request_seconds: float = REQUEST_SECONDS
+) -> Storage:
+    """The store of a fixture's kind. For fixtures: a server is started outside of a test's loop."""
     match request.param:
         case "folder":
             return open_storage(None, tmp_path / "o")
@@ -46,7 +55,19 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
             return open_memory()
         case _:
             # Asked for here, so that the others do not start a server.
-            return open_s3(request.getfixturevalue("s3_place"))
+            place = request.getfixturevalue("s3_place")
+            return open_s3(place, request_seconds=request_seconds)
+
+
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return open_kind(request, tmp_path)
+
+
+@pytest.fixture(params=KINDS)
+def hasty(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """It gives a request up after 3 s."""
+    return open_kind(request, tmp_path, request_seconds=3)
 
 
 @pytest.fixture
@@ -100,19 +121,13 @@ async def test_the_same_bytes_again_are_success_and_others_a_conflict(storage: S
     assert await storage.get("k") == b"data"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_of_48_writers_of_one_key_one_wins_and_the_others_are_told(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
+async def test_of_48_writers_of_one_key_one_wins_and_the_others_are_told(hasty: Storage) -> None:
     """SeaweedFS makes rivals for one key wait a second each: some give up, ask again, and are told then."""
-    storage = open_storage(None, tmp_path / "o") if kind == "folder" else open_memory()
-    if kind == "s3":
-        storage = open_s3(request.getfixturevalue("s3_place"), request_seconds=3)
 
     async def write(data: bytes) -> bool:
         while True:
             try:
-                await storage.put_once("k", data, JPEG)
+                await hasty.put_once("k", data, JPEG)
             except ObjectConflictError:
                 return False
             except StorageUnavailableError:
@@ -122,7 +137,7 @@ async def test_of_48_writers_of_one_key_one_wins_and_the_others_are_told(
     writers = [f"writer {number:02}".encode() for number in range(48)]
     results = await asyncio.gather(*(write(data) for data in writers))
     won = [data for data, result in zip(writers, results, strict=True) if result]
-    assert won == [await storage.get("k")]
+    assert won == [await hasty.get("k")]
 
 
 async def test_a_missing_object_is_missing_and_deleting_it_is_harmless(storage: Storage) -> None:

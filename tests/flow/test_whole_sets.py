@@ -30,9 +30,9 @@ async def made(shop: Shop, sets: int, customer: Customer | None = None) -> list[
     return jobs
 
 
-async def claims(shop: Shop, *, lease_seconds: float = 30) -> list[JobClaim]:
+async def claims(shop: Shop) -> list[JobClaim]:
     async with shop.database.connection() as tx:
-        return await claim_due_jobs(tx, limit=20, lease_seconds=lease_seconds)
+        return await claim_due_jobs(tx, limit=20, lease_seconds=30)
 
 
 async def settle(shop: Shop, jobs: list[JobClaim]) -> list[int]:
@@ -44,30 +44,21 @@ async def states(shop: Shop, jobs: list[int]) -> list[str]:
     return [(await shop.job(job))["status"] for job in jobs]
 
 
-def lacking(prompt_index: int, job_of: dict[int, int], jobs: set[int]):
-    """The provider refuses this photo of these jobs."""
-
-    async def on_ask(request: GenerationRequest) -> FailedThere | None:
-        if request.prompt_index == prompt_index and job_of.get(request.task_id) in jobs:
-            return FailedThere("501", "generation failed", Again.NEVER)
-        return None
-
-    return on_ask
-
-
 async def made_with_one_lacking(shop: Shop) -> tuple[int, int]:
     """A whole set, and one that lacks a photo."""
-    wanting: set[int] = set()
-    job_of: dict[int, int] = {}
-    shop.provider.on_ask = lacking(3, job_of, wanting)
-    _, first = await shop.sold()
-    _, second = await shop.sold()
-    wanting.add(second.id)
-    job_of |= {
-        row["id"]: row["job_id"] for row in await shop.rows("SELECT id, job_id FROM kie_tasks")
-    }
+    _, whole = await shop.sold()
+    _, lacks = await shop.sold()
+    refused = await shop.value(
+        "SELECT id FROM kie_tasks WHERE job_id = %s AND prompt_index = 3", lacks.id
+    )
+
+    async def refuse(request: GenerationRequest) -> FailedThere | None:
+        is_it = request.task_id == refused
+        return FailedThere("501", "generation failed", Again.NEVER) if is_it else None
+
+    shop.provider.on_ask = refuse
     await made(shop, 0)
-    return first.id, second.id
+    return whole.id, lacks.id
 
 
 async def test_all_that_are_due_end_by_one_statement_and_nothing_goes_back(

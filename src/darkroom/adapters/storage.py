@@ -134,7 +134,7 @@ class Storage:
         try:
             async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
                 await asyncio.get_running_loop().run_in_executor(self._writers, put)
-        except (BaseError, OSError, TimeoutError) as error:
+        except OSError as error:
             raise StorageUnavailableError(f"put: {reason_of(error)}") from error
 
     async def _put(self, key: str, data: bytes, content_type: str, *, in_parts: bool) -> bool:
