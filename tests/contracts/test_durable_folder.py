@@ -1,6 +1,7 @@
 """What a photo's row may point at: a file that a power cut leaves where it is."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,25 @@ def test_a_name_that_somebody_else_stages_under_is_left_to_them(
     with pytest.raises(FileExistsError):
         DurableFolder(tmp_path).put_anew(path, b"anew")
     assert theirs.read_bytes() == b"photo"
+
+
+def test_what_a_dead_writer_left_is_removed_when_it_is_old_and_nothing_else(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that no list shows may hold a whole selfie, also when the selfie itself is deleted."""
+    selfies = tmp_path / "references" / "7"
+    kept = [_write(selfies / name) for name in ("a.jpg", "a#1.jpg", "b.jpg#", "#1")]
+    left = [_write(selfies / name) for name in ("a.jpg#1", "b.jpg#20")]
+    other = _write(tmp_path / "generated" / "c.jpg#1")
+    # As `put_anew` does, and as a writer could: neither makes it older than it is.
+    os.utime(left[0], (1_000_000, 1_000_000))
+    durable, now = DurableFolder(tmp_path), time.time()
+    assert durable.remove_unfinished("references", old_seconds=3600, limit=10) == 0
+    monkeypatch.setattr(storage_folder.time, "time", lambda: now + 3601)
+    synced.clear()
+    assert durable.remove_unfinished("references", old_seconds=3600, limit=1) == 1
+    assert synced[0] == "7"
+    assert durable.remove_unfinished("references", old_seconds=3600, limit=10) == 1
+    assert durable.remove_unfinished("references", old_seconds=3600, limit=10) == 0
+    assert [path.exists() for path in (*kept, *left, other)] == [True] * 4 + [False] * 2 + [True]
+    assert durable.remove_unfinished("nobodys", old_seconds=0, limit=10) == 0

@@ -4,6 +4,7 @@ import asyncio
 import email
 import os
 import stat
+import time
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import default
@@ -84,6 +85,20 @@ async def test_a_letter_that_breaks_in_the_middle_is_not_there(
     assert list(tmp_path.iterdir()) == []
     await _mailer(tmp_path).send(LETTER)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_what_a_dead_writer_left_goes_with_a_later_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names a customer, who may have left since, and nobody would ever look at it again."""
+    left = tmp_path / ".6.eml.0123.part"
+    left.write_bytes(b"To: ann@example.com")
+    await _mailer(tmp_path).send(LETTER)
+    assert left.exists(), "its writer may be alive"
+    now = time.time()
+    monkeypatch.setattr(mail_folder.time, "time", lambda: now + 3601)
+    await _mailer(tmp_path).send(LETTER)
+    assert [file.name for file in tmp_path.iterdir()] == ["7.eml"]
 
 
 async def test_a_folder_that_is_none_refuses_and_the_doctor_says_so(tmp_path: Path) -> None:

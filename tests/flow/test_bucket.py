@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from rich.console import Console
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
+from darkroom.adapters import storage_folder
 from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider
 from darkroom.adapters.storage import open_s3
@@ -450,6 +452,49 @@ async def test_loose_selfies_of_a_deleted_avatar_go_without_a_row(shop: Shop) ->
     assert await sweep_all(shop) == 1
     assert loose not in await keys_of(shop)
     assert await shop.value("SELECT count(*) FROM reference_photos") == 1
+
+
+async def test_a_selfie_is_gone_from_the_folder_also_where_its_writer_died(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the file got its name and before the first one was taken away: no list shows that one."""
+    customer = await shop.customer()
+    selfie = file_of(tmp_path, await shop.value("SELECT object_key FROM reference_photos"))
+    os.link(selfie, f"{selfie}#1")
+    await remove_avatar(shop.darkroom, user_id=customer.user_id, avatar_id=customer.avatar_id)
+    for step in ("selfies", "erase"):
+        await shop.step(step)
+    left = [path.name for path in selfie.parent.iterdir()]
+    assert left == [f"{selfie.name}#1"]
+    assert await sweep_all(shop) == 0, "its writer may be alive"
+    # By the disk's clock, not the database's.
+    now = time.time()
+    monkeypatch.setattr(storage_folder.time, "time", lambda: now + DAY)
+    assert await sweep_all(shop) == 1
+    assert not list(selfie.parent.iterdir())
+
+
+async def test_a_file_that_may_not_be_removed_stops_neither_the_others_nor_the_walk(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.customer()
+    folder = file_of(tmp_path, await shop.value("SELECT object_key FROM reference_photos")).parent
+    for name in ("a.jpg#1", "b.jpg#1", "c.jpg#1"):
+        (folder / name).write_bytes(b"part")
+    really, now = Path.unlink, time.time()
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name == "b.jpg#1":
+            raise PermissionError(13, "Permission denied")
+        really(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(storage_folder.time, "time", lambda: now + DAY)
+    assert await sweep_all(shop) == 2
+    assert sorted(path.name for path in folder.iterdir() if "#" in path.name) == ["b.jpg#1"]
+    assert await shop.rows("SELECT folder, after_key FROM bucket_walks WHERE name = 'sweep'") == [
+        {"folder": "", "after_key": ""}
+    ]
 
 
 async def test_a_whole_set_by_kie_from_a_bucket_puts_each_selfie_once(

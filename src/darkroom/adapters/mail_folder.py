@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -17,6 +18,8 @@ from darkroom.kit.outside import outside_call
 from darkroom.ports.checkup import Finding, well, wrong
 from darkroom.ports.mail import Mail, MailUnavailableError
 
+PART_SECONDS: Final = 3600
+"""What is no letter after an hour was left by a writer who died: it takes milliseconds."""
 CALL_SECONDS: Final = 5
 """A few kilobytes and two syncs take milliseconds; a disk that needs longer is not there. Less than a lease."""
 
@@ -38,7 +41,9 @@ class FolderMailer:
         self._sender = Address(display_name=name, addr_spec=address)
 
     async def send(self, mail: Mail) -> None:
-        """Put the letter into the folder, durably. A crash in the middle leaves a `.part` that nobody reads.
+        """Put the letter into the folder, durably.
+
+        A crash in the middle leaves a `.part` that nobody reads; it goes with the first letter an hour later.
 
         Raises:
             MailUnavailableError: the folder cannot be written to.
@@ -65,6 +70,7 @@ class FolderMailer:
 
     def _write(self, name: str, data: bytes) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._remove_parts()
         part = self.folder / f".{name}.{uuid4().hex}.part"
         try:
             with os.fdopen(
@@ -79,6 +85,13 @@ class FolderMailer:
                 part.unlink(missing_ok=True)
             raise
         DurableFolder(self.folder).keep(self.folder / name)
+
+    def _remove_parts(self) -> None:
+        """They name customers who may have left since."""
+        for part in self.folder.glob(".*.part"):
+            with suppress(OSError):
+                if time.time() - part.stat().st_ctime > PART_SECONDS:
+                    part.unlink()
 
     def prove(self) -> None:
         """Write a file and take it away again. Raises OSError where that cannot be done."""

@@ -288,6 +288,20 @@ class Storage:
             first = heapq.nsmallest(limit, [*first, *files], key=lambda one: one["path"])
         return first
 
+    async def remove_unfinished(self, folder: str, *, old_seconds: float, limit: int) -> int:
+        """Of a folder. A bucket shows whole objects; parts that were given up are for its lifecycle rule.
+
+        Raises StorageUnavailableError.
+        """
+        if self._folder is None or self._durable is None:
+            return 0
+        remove = partial(
+            self._durable.remove_unfinished, folder, old_seconds=old_seconds, limit=limit
+        )
+        with _errors_of("remove_unfinished", folder):
+            async with outside_call("storage.remove_unfinished", timeout_seconds=CALL_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._writers, remove)
+
     def readable_link(self, key: str) -> str:
         """An address under which a provider can read one object for LINK_HOURS.
 

@@ -1,16 +1,24 @@
 """What a folder of this machine needs so that what is in it survives a power cut."""
 
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from darkroom.kit.log import get_logger
+
+log = get_logger("adapters")
 
 KNOWN_MAX: Final = 10_000
 """Folders remembered as durable, some 200 bytes each: those of the sets of some days."""
 
 STAGED_MAX: Final = 10**9
 """Two who put the same file anew at once take one name once in so many times; the second tries again then."""
+_STAGED: Final = re.compile(r".+#[0-9]+")
+"""What is written before it gets its name, by obstore and by us. No key of ours looks like it."""
 
 
 class DurableFolder:
@@ -69,11 +77,49 @@ class DurableFolder:
             raise
         self.keep(path)
 
+    def remove_unfinished(self, folder: str, *, old_seconds: float, limit: int) -> int:
+        """Remove what puts below `folder` left whose process died in the middle; how many, at most `limit`.
+
+        They are in no list, and may hold a whole selfie: also one whose own file is gone, where the process
+        died between giving it its name and taking the first one away. Their age is told by when their entry
+        last changed, which a writer cannot set. Whoever still writes after so long fails, and puts again.
+        """
+        removed = 0
+        for path in _staged_below(f"{self._root}{os.sep}{folder}"):
+            if removed >= limit:
+                break
+            try:
+                if time.time() - path.lstat().st_ctime < old_seconds:
+                    continue
+                path.unlink()
+                self.keep_removed(path)
+            except FileNotFoundError:
+                continue  # its writer, or somebody who sweeps, came first
+            except OSError as error:
+                # One that may not be removed must not keep those behind it.
+                log.warning(
+                    "unfinished file not removed", name=path.name, error=type(error).__name__
+                )
+                continue
+            removed += 1
+        return removed
+
     def keep_removed(self, path: Path) -> None:
         """On return it survives that the file is gone. Also one that was gone: its remover may have died."""
         for folder in _folders_up_to(self._root, str(path.absolute())):
             if Path(folder).exists():
                 _sync(folder)
+
+
+def _staged_below(folder: str) -> Iterator[Path]:
+    """Raises OSError: a folder could not be read. Not one that goes meanwhile."""
+
+    def raise_it(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for place, _, names in os.walk(folder, onerror=raise_it):
+        yield from (Path(place, name) for name in names if _STAGED.fullmatch(name))
 
 
 def _sync(target: str) -> None:

@@ -23,6 +23,8 @@ deletes, as always.
 **`uploads/`** hold raw files on their way in: a day after it was put, an object's address has been dead for
 hours, and its own remover has been by (`upload_directly`); what is still there came by a put that took longer
 than that one waits. **`proofs/`** hold what `ObjectStore.prove` could not remove.
+
+At the walk's end goes what no list shows: files that a process was writing into a folder when it died.
 """
 
 import re
@@ -109,6 +111,7 @@ async def sweep_bucket(darkroom: Darkroom) -> int:
         swept = await _sweep(darkroom, page)
         if not folder:
             pause = limits.bucket_sweep_pause_seconds
+            swept += await _remove_unfinished(darkroom)
     except StorageUnavailableError as error:
         folder, after = walk.folder, walk.after_key
         log.warning("bucket not swept", error=str(error))
@@ -152,6 +155,26 @@ async def _sweep(darkroom: Darkroom, page: _Page) -> int:
         if not selfie.is_nobodys
     ]
     return len(keys) + sum(given)
+
+
+async def _remove_unfinished(darkroom: Darkroom) -> int:
+    """Some of each folder's; the rest when the walk is here again."""
+    removed = 0
+    for folder in FOLDERS:
+        try:
+            gone = await darkroom.store.remove_unfinished(
+                folder,
+                old_seconds=darkroom.limits.orphan_seconds,
+                limit=darkroom.limits.bucket_page,
+            )
+        except StorageUnavailableError as error:
+            # No part of the walk: that has come to its end, and goes on from the beginning.
+            log.warning("unfinished files not removed", folder=folder, error=str(error))
+            continue
+        if gone:
+            log.info("unfinished files removed", folder=folder, files=gone)
+        removed += gone
+    return removed
 
 
 async def _give(darkroom: Darkroom, loose: LooseSelfie, selfie: SelfieObject) -> bool:

@@ -116,6 +116,16 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def remove_unfinished(self, folder: str, *, old_seconds: float, limit: int) -> int:
+        """Remove what puts under `folder/` left whose process died in the middle, and which no list shows.
+
+        Only what nobody touched for `old_seconds`, by the store's own clock, and `limit` of them at most;
+        returns how many. A crash leaves the rest.
+
+        Raises StorageUnavailableError.
+        """
+        ...
+
     def readable_link(self, key: str) -> str:
         """An address under which a provider can read one object for hours. Asks nobody. Raises NoLinksError."""
         ...
