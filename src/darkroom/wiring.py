@@ -21,6 +21,7 @@ from darkroom.adapters.mail_folder import FolderMailer, examine_mail_folder
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.pictures_apart import DeveloperApart
+from darkroom.adapters.pictures_here import DeveloperHere
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
 from darkroom.adapters.qstash_keys import examine_queue
@@ -29,7 +30,7 @@ from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.adapters.storage import Storage, open_storage
 from darkroom.adapters.storage_s3 import S3Place, place_of
 from darkroom.adapters.telegram_init_data import TelegramInitData
-from darkroom.adapters.thumbnails import develop, make_thumbnail
+from darkroom.adapters.thumbnails import make_thumbnail
 from darkroom.brand import Brand, load_brand
 from darkroom.config import Settings
 from darkroom.core.checkup import examine_database
@@ -172,7 +173,7 @@ async def open_darkroom(
     store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
     generation = _generation(settings, store)
     intake = ProcessIntake(processes=settings.intake_processes)
-    apart = DeveloperApart()
+    here, apart = DeveloperHere(), DeveloperApart()
     payments: dict[str, PaymentProvider] = {}
     secret = sandbox_secret(settings)
     if secret is not None:
@@ -194,7 +195,7 @@ async def open_darkroom(
             intake=intake,
             read_picture=read_picture,
             make_thumbnail=make_thumbnail,
-            develop=develop,
+            develop=here.develop,
             develop_apart=apart.develop,
             links=photo_links(settings),
             tokens=signed_tokens(settings),
@@ -210,7 +211,7 @@ async def open_darkroom(
         try:
             yield darkroom
         finally:
-            for part in (*generation.values(), *payments.values(), intake, apart):
+            for part in (*generation.values(), *payments.values(), intake, here, apart):
                 await part.close()
             if isinstance(doorbell, QStashDoorbell):
                 await doorbell.close()

@@ -274,10 +274,12 @@ async def release(
     error: str | None,
     hold_doorbells: bool,  # keyword-only, and read as a sentence at each call
     bad_result: bool = False,
+    lapses_min: int = 0,
 ) -> bool:
     """Give the lease back in the same status. With an error the step's failed tries grow by one.
 
-    `hold_doorbells`: the pause is a backoff that no doorbell may cut short.
+    `hold_doorbells`: the pause is a backoff that no doorbell may cut short. `lapses_min`: it was as bad as so
+    many leases that ended without a word.
     """
     moved = await tx.execute(
         """
@@ -285,6 +287,7 @@ async def release(
         SET lease_until = NULL, last_error = coalesce(%(error)s, last_error),
             attempts = attempts + CASE WHEN %(error)s::TEXT IS NULL THEN 0 ELSE 1 END,
             bad_results = bad_results + CASE WHEN %(bad)s THEN 1 ELSE 0 END,
+            lapses = greatest(lapses, %(lapses)s),
             due_at = darkroom_now() + make_interval(secs => %(pause)s),
             not_before = CASE WHEN %(hold)s THEN darkroom_now() + make_interval(secs => %(pause)s)
                               ELSE '-infinity' END,
@@ -298,6 +301,7 @@ async def release(
             "pause": pause_seconds,
             "hold": hold_doorbells,
             "bad": bad_result,
+            "lapses": lapses_min,
         },
     )
     return moved.rowcount == 1

@@ -34,7 +34,7 @@ from darkroom.ports.generation import (
     LinkDeadError,
     ProviderUnavailableError,
 )
-from darkroom.ports.pictures import Developed
+from darkroom.ports.pictures import DecoderHangsError, Developed
 from darkroom.ports.storage import ObjectConflictError, StorageUnavailableError
 
 log = get_logger("flow")
@@ -123,6 +123,11 @@ async def _collect(
             await _give_up_result(darkroom, task, code="BAD_RESULT", text=str(error))
         else:
             await _try_later(darkroom, task, error=str(error), bad_result=True)
+        return
+    except DecoderHangsError as error:
+        # Tried again as it was, it would hold another thread each time.
+        log.warning("opened apart the next time", task_id=task.id)
+        await _try_later(darkroom, task, error=str(error), lapses_min=APART_AFTER)
         return
     except (ProviderUnavailableError, StorageUnavailableError, ObjectConflictError) as error:
         if isinstance(error, ObjectConflictError):
@@ -224,7 +229,12 @@ async def _give_up_result(darkroom: Darkroom, task: TaskClaim, *, code: str, tex
 
 
 async def _try_later(
-    darkroom: Darkroom, task: TaskClaim, *, error: str, bad_result: bool = False
+    darkroom: Darkroom,
+    task: TaskClaim,
+    *,
+    error: str,
+    bad_result: bool = False,
+    lapses_min: int = 0,
 ) -> None:
     limits = darkroom.limits
     pause = backoff_seconds(
@@ -244,4 +254,5 @@ async def _try_later(
             error=error,
             hold_doorbells=True,
             bad_result=bad_result,
+            lapses_min=lapses_min,
         )

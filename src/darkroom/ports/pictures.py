@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 
+class DecoderHangsError(Exception):
+    """A picture's decoder did not come to its end. It may be opened once more, where it can be ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
     """Read from the bytes themselves, after decoding all of them.
