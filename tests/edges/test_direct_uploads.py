@@ -15,7 +15,7 @@ from darkroom.adapters.storage_s3 import S3Place
 from darkroom.flow import upload_directly
 from darkroom.flow.add_selfie import SELFIES_MAX
 from darkroom.flow.forget_me import forget_me
-from darkroom.flow.received_file import FILE_BYTES_MAX
+from darkroom.flow.received_file import FILE_BYTES_MAX, ReceivedFile
 from darkroom.flow.upload_directly import GRACE_SECONDS, LINK_SECONDS, remove_ended_uploads
 from darkroom.twin.hosting import BODY_BYTES_MAX
 from darkroom.wiring import bundled_portrait
@@ -215,6 +215,22 @@ async def test_a_store_that_is_away_loses_no_row(
     assert await remove_ended_uploads(replace(there, store=away)) == 0
     assert await on_s3.value("SELECT count(*) FROM direct_uploads") == 1
     assert await remove_ended_uploads(there) == 1
+
+
+async def test_a_full_folder_for_what_is_on_its_way_is_said_and_not_our_fault(
+    browser: _Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hosted instance has little of it, shared by all requests: a 500."""
+
+    def full(_file: ReceivedFile, _piece: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    (upload,) = await browser.open("me.jpg")
+    await browser.put(upload, picture_of(1))
+    monkeypatch.setattr(ReceivedFile, "add", full)
+    answer = await browser.complete(upload)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    assert "Retry-After" in answer.headers
 
 
 async def test_who_leaves_takes_raw_files_along(on_s3: Shop, browser: _Browser) -> None:

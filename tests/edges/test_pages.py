@@ -301,6 +301,24 @@ async def test_demo_doors_are_shut_outside_demo_mode(shop: Shop) -> None:
         assert "set-cookie" not in {*entered.headers, *started.headers}
 
 
+async def test_who_deleted_their_only_person_begins_again(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    """The key of the first one was that person's for a month: the one button of the way said 404, or 409."""
+    customer = await shop.customer()
+    await come_in(client, customer)
+    people = [f"/avatars/{customer.avatar_id}"]
+    for locale in ("ru", "en", "ru"):
+        await client.get(f"/language/{locale}")
+        gone = await client.post(f"{people[-1]}/remove", headers=OURS)
+        assert gone.status_code == 303
+        tabs = [await client.post("/start", headers=OURS) for _ in range(2)]
+        assert [tab.status_code for tab in tabs] == [303, 303]
+        assert len({tab.headers["Location"] for tab in tabs}) == 1, "two tabs make one person"
+        people.append(tabs[0].headers["Location"])
+    assert len(set(people)) == 4
+
+
 async def test_money_that_came_too_late_for_its_selfies_can_start_or_go_back(
     shop: Shop, client: httpx.AsyncClient
 ) -> None:

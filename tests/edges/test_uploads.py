@@ -124,7 +124,14 @@ async def test_what_is_stored_tells_nothing_but_the_picture(real: Shop) -> None:
     customer = await _customer(real)
     async with client_of(application_of(real)) as client:
         (kept,) = _results(await _send(client, customer, ("a.jpg", with_everything())))
-        image = await client.get(f"{_path(customer)}/{kept['referenceId']}/image", params=ME)
+        path = f"{_path(customer)}/{kept['referenceId']}"
+        image = await client.get(f"{path}/image", params=ME)
+        # A face must not outlive its days in a browser: it asks each time.
+        assert image.headers["Cache-Control"] == "private, no-cache"
+        known = {"If-None-Match": image.headers["ETag"]}
+        assert (await client.get(f"{path}/image", params=ME, headers=known)).status_code == 304
+        await client.delete(path, params=ME)
+        assert (await client.get(f"{path}/image", params=ME, headers=known)).status_code == 404
     assert image.headers["content-type"] == "image/jpeg"
     assert b"SECRET" not in image.content
     assert Image.open(io.BytesIO(image.content)).size == (512, 600)

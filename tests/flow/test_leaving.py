@@ -13,12 +13,13 @@ from uuid import uuid4
 import pytest
 
 from darkroom.adapters.storage import Storage
-from darkroom.core import forgetting
+from darkroom.core import erasing, forgetting
 from darkroom.core.audit import run_audit
 from darkroom.core.requests import UserLeftError
 from darkroom.flow import add_selfie as adding
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.delete_selfies import delete_selfies
+from darkroom.flow.empty_avatars import empty_avatars
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.forget_me import forget_leavers, forget_me, forget_telegram_user
@@ -336,6 +337,94 @@ async def test_a_replayed_set_keeps_its_selfies_until_it_ends(shop: Shop, tmp_pa
     await shop.drain()
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
     assert [key for key in files(tmp_path) if key.startswith("references/")] == []
+
+
+# --- an avatar goes ---------------------------------------------------------------------------------
+
+
+async def _with_a_late_photo(shop: Shop) -> Customer:
+    """A set of which one photo failed and came late, so its bytes are there beside six others."""
+    customer = await _free_set_with_a_dead_letter(shop)
+    key = f"generated/{customer.avatar_id}/late.jpg"
+    await shop.darkroom.store.put_once(key, b"late", "image/jpeg")
+    await shop.rows(
+        "INSERT INTO late_photos (task_id, attempt_id, object_key, sha256, size_bytes, content_type) "
+        "SELECT id, attempt_id, %s, repeat('0', 64), 4, 'image/jpeg' FROM kie_tasks "
+        "WHERE status = 'failed' RETURNING id",
+        key,
+    )
+    return customer
+
+
+async def _delete_avatar(shop: Shop, customer: Customer) -> None:
+    await remove_avatar(shop.darkroom, user_id=customer.user_id, avatar_id=customer.avatar_id)
+
+
+async def test_an_avatar_is_deleted_with_all_its_photos(shop: Shop, tmp_path: Path) -> None:
+    """bugbook H15: the page said "with all photos", and only the selfies went. Faces stayed for ever."""
+    customer, other = await _with_a_late_photo(shop), await shop.customer()
+    await shop.rows("UPDATE generated_photos SET favorite_at = darkroom_now() RETURNING id")
+    beside = of_avatar(tmp_path, other.avatar_id)
+    assert len(of_avatar(tmp_path, customer.avatar_id)) == 1 + 6 + 6 + 1
+    await _delete_avatar(shop, customer)
+    await shop.drain()
+    # What a worker had in its hands may still get its row.
+    assert len(of_avatar(tmp_path, customer.avatar_id)) == 6 + 6 + 1
+    await shop.advance(shop.darkroom.limits.put_grace_seconds + 1)
+    await shop.drain()
+    assert of_avatar(tmp_path, customer.avatar_id) == []
+    assert of_avatar(tmp_path, other.avatar_id) == beside
+    assert await shop.rows(
+        "SELECT name, emptied_at IS NOT NULL AS emptied FROM avatars ORDER BY id"
+    ) == [{"name": "-", "emptied": True}, {"name": "Me", "emptied": False}]
+    assert (
+        await shop.value(
+            "SELECT count(*) FROM generated_photos "
+            "WHERE deleted_at IS NOT NULL AND erased_at IS NOT NULL AND favorite_at IS NULL"
+        )
+        == 6
+    ), "the books and the counts stay"
+    assert await shop.value("SELECT count(result_url) FROM kie_tasks") == 0
+    assert await shop.value("SELECT count(result_url) FROM task_attempts") == 0
+    assert await empty_avatars(shop.darkroom) == 0
+
+
+async def test_a_photo_of_a_deleted_avatar_is_not_tried_again(shop: Shop, tmp_path: Path) -> None:
+    """Its bytes would come after all others had gone, for nobody."""
+    customer = await _free_set_with_a_dead_letter(shop)
+    await _delete_avatar(shop, customer)
+    assert (await replay_letters(shop.darkroom, None, provider=None)).replayed == 0
+    (letter,) = await read_dead_letters(shop.darkroom)
+    assert not letter.replayable
+    assert (await replay_letters(shop.darkroom, letter.id, provider=None)).replayed == 0
+    await shop.advance(shop.darkroom.limits.put_grace_seconds + 1)
+    await shop.drain()
+    assert of_avatar(tmp_path, customer.avatar_id) == []
+
+
+async def test_an_avatar_of_a_busy_customer_is_emptied_later(shop: Shop) -> None:
+    busy, other = await shop.customer(), await shop.customer()
+    for customer in (busy, other):
+        await _delete_avatar(shop, customer)
+    await shop.advance(shop.darkroom.limits.put_grace_seconds + 1)
+    async with shop.database.transaction() as tx:
+        await tx.execute("SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [busy.user_id])
+        assert await empty_avatars(shop.darkroom) == 1
+    assert await empty_avatars(shop.darkroom) == 1
+
+
+async def test_twin_an_avatar_that_keeps_a_photo_is_found(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "_EMPTIES", ())
+    customer, _ = await shop.sold()
+    await shop.drain()
+    await _delete_avatar(shop, customer)
+    await shop.advance(shop.darkroom.limits.put_grace_seconds + 1)
+    await empty_avatars(shop.darkroom)
+    findings = (await run_audit(shop.database)).findings
+    assert [finding.name for finding in findings] == ["deleted_and_still_there"]
+    shop.audit_at_end = False
 
 
 # --- a customer leaves ----------------------------------------------------------------------------------

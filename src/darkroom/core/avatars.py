@@ -89,6 +89,13 @@ async def find_avatar_by_request(tx: Connection, request_id: UUID) -> int | None
         return await cursor.fetchone()
 
 
+async def count_avatars_ever(tx: Connection, user_id: int) -> int:
+    """How many avatars a user has had, the deleted ones too."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute("SELECT count(*) FROM avatars WHERE user_id = %s", [user_id])
+        return int(await cursor.fetchone() or 0)
+
+
 async def rename_avatar(tx: Connection, *, user_id: int, avatar_id: int, name: str) -> bool:
     """Call it something else. False: no such live avatar of this user. Harmless twice."""
     renamed = await tx.execute(

@@ -88,6 +88,69 @@ async def begin_erasing_selfies(tx: Connection, user_id: int) -> int:
     return marked.rowcount
 
 
+@dataclass(frozen=True, slots=True)
+class DeletedAvatar:
+    """An avatar that its customer deleted, with pictures that are not marked yet."""
+
+    id: int
+    user_id: int
+
+
+async def list_avatars_to_empty(
+    tx: Connection, *, grace_seconds: float, limit: int
+) -> list[DeletedAvatar]:
+    """Avatars that were deleted longer ago than any put takes that was under way then, and are not empty."""
+    async with tx.cursor(row_factory=class_row(DeletedAvatar)) as cursor:
+        await cursor.execute(
+            "SELECT id, user_id FROM avatars WHERE deleted_at IS NOT NULL AND emptied_at IS NULL "
+            "AND deleted_at <= (SELECT darkroom_now()) - make_interval(secs => %s) "
+            "ORDER BY deleted_at, id LIMIT %s",
+            [grace_seconds, limit],
+        )
+        return await cursor.fetchall()
+
+
+_EMPTIES: Final[tuple[LiteralString, ...]] = (
+    """
+    UPDATE generated_photos
+    SET deleted_at = coalesce(deleted_at, darkroom_now()), erasing_at = darkroom_now(), favorite_at = NULL
+    WHERE avatar_id = %(avatar_id)s AND erasing_at IS NULL
+    """,
+    """
+    UPDATE late_photos l SET erasing_at = darkroom_now()
+    FROM generation_jobs j JOIN kie_tasks t ON t.job_id = j.id
+    WHERE j.avatar_id = %(avatar_id)s AND l.task_id = t.id AND l.erasing_at IS NULL
+    """,
+    """
+    UPDATE kie_tasks t SET result_url = NULL FROM generation_jobs j
+    WHERE j.avatar_id = %(avatar_id)s AND t.job_id = j.id AND t.result_url IS NOT NULL
+    """,
+    """
+    UPDATE task_attempts x SET result_url = NULL
+    FROM generation_jobs j JOIN kie_tasks t ON t.job_id = j.id
+    WHERE j.avatar_id = %(avatar_id)s AND x.task_id = t.id AND x.result_url IS NOT NULL
+    """,
+)
+
+
+async def empty_avatar(tx: Connection, avatar_id: int) -> bool:
+    """Mark every photo of a deleted avatar to go, and take its name away. Call it behind its user's lock.
+
+    Nothing can come after that: no set, no photo made again and no replay begins with a deleted avatar, none
+    was being made when it was deleted, and what a worker had in its hands then has its row by now. False: it
+    was done before.
+    """
+    emptied = await tx.execute(
+        "UPDATE avatars SET emptied_at = darkroom_now(), name = '-' "
+        "WHERE id = %s AND deleted_at IS NOT NULL AND emptied_at IS NULL",
+        [avatar_id],
+    )
+    if emptied.rowcount == 1:
+        for statement in _EMPTIES:
+            await tx.execute(statement, {"avatar_id": avatar_id})
+    return emptied.rowcount == 1
+
+
 PictureKind = Literal["selfie", "photo", "late"]
 
 

@@ -15,6 +15,7 @@ from darkroom.edges.envelope import success
 from darkroom.edges.fields import Id, clean_text
 from darkroom.edges.gate import BodyAllowance
 from darkroom.edges.identity import SignedInRoute
+from darkroom.edges.streams import is_known
 from darkroom.edges.upload import REQUEST_BYTES_MAX, boundary_of, files_of
 from darkroom.edges.views import time_text
 from darkroom.flow.add_selfie import SELFIES_MAX, add_selfies, describe
@@ -151,21 +152,22 @@ async def show_selfies(avatar_id: Id, user_id: UserId, darkroom: Joined) -> JSON
 
 @router.get("/{avatar_id}/references/{reference_id}/image")
 async def show_selfie_image(
-    avatar_id: Id, reference_id: Id, user_id: UserId, darkroom: Joined
+    avatar_id: Id, reference_id: Id, user_id: UserId, darkroom: Joined, request: Request
 ) -> Response:
-    """A selfie's bytes, to its owner. They never change, so a browser may keep them."""
+    """A selfie's bytes, to its owner. A browser asks each time whether it may show them."""
+    # Kept without asking, a face would outlive its days.
     selfie, data = await read_selfie_image(
         darkroom, user_id=user_id, avatar_id=avatar_id, selfie_id=reference_id
     )
-    return Response(
-        data,
-        media_type=selfie.content_type,
-        headers={
-            "Cache-Control": "private, max-age=31536000, immutable",
-            "ETag": f'"{selfie.sha256}"',
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
+    etag = f'"{selfie.sha256}"'
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "ETag": etag,
+        "X-Content-Type-Options": "nosniff",
+    }
+    if is_known(request.headers, etag):
+        return Response(None, 304, headers)
+    return Response(data, media_type=selfie.content_type, headers=headers)
 
 
 @router.delete("/{avatar_id}/references/{reference_id}")

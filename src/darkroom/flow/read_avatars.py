@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from darkroom.core.avatars import AvatarView, list_avatars
+from darkroom.core.avatars import AvatarView, count_avatars_ever, list_avatars
 from darkroom.core.selfies import SelfieView, find_locale, list_selfies
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import not_found
@@ -24,6 +24,12 @@ async def read_avatars(darkroom: Darkroom, *, user_id: int) -> list[AvatarView]:
     """The user's live avatars, oldest first."""
     async with darkroom.database.connection() as tx:
         return await list_avatars(tx, user_id=user_id)
+
+
+async def read_avatars_ever(darkroom: Darkroom, *, user_id: int) -> int:
+    """How many avatars the user has had, the deleted ones too."""
+    async with darkroom.database.connection() as tx:
+        return await count_avatars_ever(tx, user_id)
 
 
 async def read_selfies(darkroom: Darkroom, *, user_id: int, avatar_id: int) -> list[RemarkedSelfie]:

@@ -9,6 +9,7 @@ from darkroom.flow.check_bucket import check_bucket
 from darkroom.flow.collect_photos import collect_due_photos
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.delete_selfies import delete_selfies
+from darkroom.flow.empty_avatars import empty_avatars
 from darkroom.flow.erase_pictures import erase_pictures
 from darkroom.flow.fall_back import fall_back
 from darkroom.flow.finish_jobs import finish_due_jobs
@@ -64,6 +65,7 @@ CHORES: Final = (
     Step("sweep", sweep, 1, 60),
     Step("reconcile", reconcile_today, 1, 600),
     Step("selfies", delete_selfies, 1, 60),
+    Step("avatars", empty_avatars, 1, 60),
     Step("forget", forget_leavers, 1, 60),
     Step("erase", erase_pictures, 1, 60),
     Step("history", forget_history, 1, 60),

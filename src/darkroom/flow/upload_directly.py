@@ -146,6 +146,9 @@ async def _copy(darkroom: Darkroom, upload: DirectUpload, file: ReceivedFile) ->
             "A photo did not arrive; please send it again",
             uploadId=str(upload.id),
         ) from error
+    except OSError as error:
+        # The folder for what is on its way is full: a hosted instance has little of it.
+        raise StorageUnavailableError(f"spool: {type(error).__name__}") from error
 
 
 async def remove_ended_uploads(darkroom: Darkroom) -> int:

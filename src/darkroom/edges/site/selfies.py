@@ -19,7 +19,12 @@ from darkroom.edges.upload import REQUEST_BYTES_MAX, boundary_of, files_of
 from darkroom.flow.add_selfie import SELFIES_MAX, add_selfies, describe
 from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.make_avatar import AVATARS_MAX, AvatarRequest, call_avatar, make_avatar
-from darkroom.flow.read_avatars import read_avatars, read_selfie_image, read_selfies
+from darkroom.flow.read_avatars import (
+    read_avatars,
+    read_avatars_ever,
+    read_selfie_image,
+    read_selfies,
+)
 from darkroom.flow.remove import remove_avatar, remove_selfie
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute, prefix="/avatars")
@@ -45,12 +50,9 @@ async def first_person(site: Site, visit: Visit, user_id: int) -> int:
     avatars = await read_avatars(site.darkroom, user_id=user_id)
     if avatars:
         return avatars[-1].id
-    name = site.say(visit, "selfies.me")
-    # The same key: two tabs make one person.
-    made = await _make(site, user_id, name, "first-avatar")
-    if not await read_avatars(site.darkroom, user_id=user_id):
-        # The key's own person was deleted since: this is another one.
-        made = await _make(site, user_id, name, None)
+    # The same key: two tabs make one person. Another one for who deleted theirs: the old key is that person's.
+    ever = await read_avatars_ever(site.darkroom, user_id=user_id)
+    made = await _make(site, user_id, site.say(visit, "selfies.me"), f"first-avatar-{ever}")
     return made.id
 
 
