@@ -57,6 +57,7 @@ BREAKS = {
     "forgotten_and_still_there": (
         "UPDATE users SET telegram_user_id = NULL, forget_at = now(), wiped_at = now(), forgotten_at = now()"
     ),
+    "deleted_and_still_there": "UPDATE avatars SET deleted_at = now(), emptied_at = now(), name = '-'",
     "history_is_whole": "DELETE FROM move_log WHERE kind = 'task'",
     "message_stuck": (
         "INSERT INTO inbox (source, external_id, kind, payload, received_at)"

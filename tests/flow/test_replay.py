@@ -19,7 +19,7 @@ async def _fail_two(request: GenerationRequest) -> FailedThere | None:
     return None
 
 
-async def _granted_with_two_failed(shop: Shop) -> int:
+async def granted_with_two_failed(shop: Shop) -> int:
     customer = await shop.customer()
     wish = shop.request(customer)
     await grant_photos(
@@ -34,7 +34,7 @@ async def _granted_with_two_failed(shop: Shop) -> int:
 
 async def test_a_replay_gives_the_photo_its_attempts_anew(shop: Shop) -> None:
     """bugbook D12: "retry" set a status, told nobody, and ended in a refund."""
-    job_id = await _granted_with_two_failed(shop)
+    job_id = await granted_with_two_failed(shop)
     letters = await read_dead_letters(shop.darkroom)
     assert [letter.replayable for letter in letters] == [True, True]
     shop.provider.on_ask = None
@@ -53,7 +53,7 @@ async def test_a_replay_gives_the_photo_its_attempts_anew(shop: Shop) -> None:
 
 
 async def test_a_replay_that_fails_again_is_a_dead_letter_again(shop: Shop) -> None:
-    job_id = await _granted_with_two_failed(shop)
+    job_id = await granted_with_two_failed(shop)
 
     async def fails(_request: GenerationRequest) -> FailedThere:
         return FailedThere("500", "again", Again.LATER)
@@ -68,7 +68,7 @@ async def test_a_replay_that_fails_again_is_a_dead_letter_again(shop: Shop) -> N
 
 
 async def test_with_another_provider(shop: Shop) -> None:
-    await _granted_with_two_failed(shop)
+    await granted_with_two_failed(shop)
     other = ScriptedProvider(name="other")
     shop.darkroom = replace(shop.darkroom, generation={**shop.darkroom.generation, "other": other})
     with pytest.raises(RequestRefusedError, match="UNKNOWN_PROVIDER"):

@@ -19,6 +19,7 @@ import pytest
 
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.storage import open_memory
+from darkroom.core import refunds as core_refunds
 from darkroom.core.audit import run_audit
 from darkroom.db.database import Database
 from darkroom.flow import send_refunds
@@ -194,7 +195,7 @@ async def test_every_kopek_is_back_or_with_a_person_and_none_twice(
 async def test_twin_a_shop_that_takes_silence_for_a_no_pays_twice(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The guard removed: a lost answer is sent again at once, under a new key (bugbook D4)."""
+    """Both guards removed: a lost answer is sent again at once, under a new key (bugbook D4)."""
 
     async def again(
         tx: object, refund: send_refunds.RefundClaim, *, error: str, pause_seconds: float
@@ -208,6 +209,7 @@ async def test_twin_a_shop_that_takes_silence_for_a_no_pays_twice(
         )
 
     monkeypatch.setattr(send_refunds, "move_to_unknown", again)
+    monkeypatch.setattr(core_refunds, "CALL_MAY_STILL_ARRIVE", "FALSE")
     # With no notice of it, what was paid twice is not even known: told, it would be a gift in our books.
     async with _open_day(
         dsn, tmp_path, orders=60, failed_share=0.15, larger_every=1, untold_share=1

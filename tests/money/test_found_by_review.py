@@ -4,14 +4,19 @@ import asyncio
 
 import pytest
 
+from darkroom.core import refunds as core_refunds
 from darkroom.core.audit import run_audit
 from darkroom.core.differences import close_difference
 from darkroom.flow import ask_refunds, pay_back
+from darkroom.flow import replay_letters as replaying
+from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.ask_back import ask_back
+from darkroom.flow.ask_payments import ask_silent_payments
 from darkroom.flow.ask_refunds import ask_unknown_refunds
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.forget_me import forget_me
 from darkroom.flow.pay_back import ask_refund_again, note_paid_by_hand
+from darkroom.flow.replay_letters import read_dead_letters, replay_letters
 from darkroom.flow.return_unused import return_unused_money
 from darkroom.flow.send_refunds import send_due_refunds
 from darkroom.flow.take_notices import take_due_notices
@@ -19,6 +24,8 @@ from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from darkroom.ports.money import Money
 from darkroom.ports.payments import (
+    PaidState,
+    PaymentFact,
     PaymentProviderUnavailableError,
     RefundAnswer,
     RefundCall,
@@ -30,15 +37,18 @@ from darkroom.ports.payments import (
     RefundState,
     RefundUnderWay,
 )
-from tests.money.test_outside import books, hear
+from tests.flow.test_replay import granted_with_two_failed
+from tests.money.test_outside import books, hear, sold_for_stars
 from tests.money.test_sending import (
     FIRST_SHARE,
     STARTER_MINOR,
+    fail_one,
     messages,
     owe_a_share,
     payment_status,
     refunds,
 )
+from tests.scripted import picture_of
 from tests.shop import Shop
 
 
@@ -333,3 +343,185 @@ async def test_leaving_and_money_back_at_once_wait_for_each_other_in_one_order(s
     assert await shop.value(deadlocks) == 0
     await shop.drain()
     assert await payment_status(shop, payment_id) == "refunded"
+
+
+def _busy_after_one_that_crawls(shop: Shop) -> None:
+    """The first call is not answered, the second told to come later; the first arrives beside the third."""
+    crawling: list[RefundCall] = []
+
+    async def answer(call: RefundCall) -> RefundAnswer | None:
+        crawling.append(call)
+        if len(crawling) == 1:
+            return RefundNoAnswer("timeout")
+        if len(crawling) == 2:
+            return RefundRefused("429", "slow down", later=True)
+        done = shop.bank.pays_back(call)
+        shop.bank.pays_back(crawling[0])
+        return done
+
+    shop.bank.on_refund = answer
+
+
+async def test_not_now_is_no_word_about_the_call_before_it(shop: Shop) -> None:
+    """429 to the second call of a key made another key, and the first call arrived as well: paid twice."""
+    _busy_after_one_that_crawls(shop)
+    payment_id = await owe_a_share(shop)
+    await shop.drain()
+    await hear(shop, payment_id)
+    await shop.drain()
+    assert shop.bank.returned_minor(f"pay-{payment_id}") == FIRST_SHARE
+    assert {call.key for call in shop.bank.refund_calls} == {shop.bank.refund_calls[0].key}
+
+
+async def test_twin_a_key_that_grows_after_not_now_pays_twice(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard removed: whether an earlier call under the key may still arrive."""
+    monkeypatch.setattr(core_refunds, "CALL_MAY_STILL_ARRIVE", "FALSE")
+    _busy_after_one_that_crawls(shop)
+    payment_id = await owe_a_share(shop)
+    await shop.drain()
+    assert shop.bank.returned_minor(f"pay-{payment_id}") == 2 * FIRST_SHARE
+    shop.audit_at_end = False
+
+
+async def test_not_now_for_ever_goes_to_a_person(shop: Shop) -> None:
+    """The thirty-first was written down as one more "not now", and went round again, for ever."""
+
+    async def later(_call: RefundCall) -> RefundAnswer:
+        return RefundRefused("403", "not today", later=True)
+
+    shop.bank.on_refund = later
+    await owe_a_share(shop)
+    for _ in range(shop.darkroom.limits.refund_tries_max + 12):
+        for step in ("refund", "outcome"):
+            await shop.step(step)
+        await shop.advance(4000)
+    (refund,) = await refunds(shop)
+    assert (refund["status"], refund["last_error"]) == ("failed", "403: not today")
+    assert len(shop.bank.refund_calls) == shop.darkroom.limits.refund_tries_max + 1
+
+
+async def _free_set_that_waits(shop: Shop) -> int:
+    """Sold where no part can go back; what is missing is to be made again, and cannot begin yet."""
+    payment_id = await sold_for_stars(shop)
+    shop.provider.on_ask = None
+    await shop.rows("UPDATE reference_photos SET deleted_at = darkroom_now() RETURNING id")
+    await shop.drain()
+    assert await refunds(shop) == []
+    return payment_id
+
+
+async def test_a_free_set_that_waits_is_over_when_all_the_money_goes_back(shop: Shop) -> None:
+    """A chargeback took the price back, a new selfie came, and the photos were made as well."""
+    payment_id = await _free_set_that_waits(shop)
+    shop.bank.gives_back(payment_id, STARTER_MINOR, chargeback=True)
+    await hear(shop, payment_id)
+    await shop.drain()
+    avatar_id = await shop.value("SELECT min(id) FROM avatars")
+    await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture_of(7))
+    await shop.drain()
+    assert await shop.value("SELECT count(*) FROM generation_jobs") == 1
+    assert (
+        await shop.rows("SELECT status FROM payments ORDER BY id") == [{"status": "refunded"}] * 2
+    )
+
+
+async def test_twin_a_free_set_that_nobody_closes_is_made_besides(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(core_refunds, "close_compensation_of", never)
+    payment_id = await _free_set_that_waits(shop)
+    shop.bank.gives_back(payment_id, STARTER_MINOR, chargeback=True)
+    await hear(shop, payment_id)
+    await shop.drain()
+    avatar_id = await shop.value("SELECT min(id) FROM avatars")
+    await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture_of(7))
+    await shop.drain()
+    assert await shop.value("SELECT count(*) FROM generation_jobs") == 2
+    shop.audit_at_end = False
+
+
+async def test_a_free_set_that_failed_is_not_replayed_after_its_money_went_back(shop: Shop) -> None:
+    """Its photos have no share of their own, so no line stood in the way: money and photos both."""
+    await sold_for_stars(shop)
+    await shop.drain()
+    assert [row["reason"] for row in await refunds(shop)] == ["compensation_failed"]
+    shop.provider.on_ask = None
+    assert not [one for one in await read_dead_letters(shop.darkroom) if one.replayable]
+    for letter in await read_dead_letters(shop.darkroom):
+        replays = await replay_letters(shop.darkroom, letter.id, provider=None)
+        assert replays.replayed == 0
+    await shop.drain()
+
+
+@pytest.mark.parametrize("told", ["another amount", "another page"])
+async def test_a_payment_that_its_bank_will_never_settle_comes_to_an_end(
+    shop: Shop, told: str
+) -> None:
+    """Asked about every ten minutes for ever, its avatar busy and its customer never forgotten."""
+    customer = await shop.customer()
+    payment_id = await shop.ordered(customer, order_style="signature")
+    theirs = f"pay-{payment_id}"
+    fact = (
+        PaymentFact(payment_id, theirs, PaidState.PAID, Money(1, "RUB"))
+        if told == "another amount"
+        else PaymentFact(payment_id, "another", PaidState.CANCELED, Money(STARTER_MINOR, "RUB"))
+    )
+    shop.bank.facts[payment_id] = fact
+    for _ in range(4):
+        await ask_silent_payments(shop.darkroom)
+        await take_due_notices(shop.darkroom)
+        await shop.advance(86_400)
+    assert await payment_status(shop, payment_id) == "expired"
+    assert (await run_audit(shop.database)).clean
+    await forget_me(shop.darkroom, user_id=customer.user_id)
+    for _ in range(3):
+        await shop.drain()
+        await shop.advance(3600)
+    assert await shop.value(
+        "SELECT forgotten_at IS NOT NULL FROM users WHERE id = %s", customer.user_id
+    )
+
+
+async def test_money_that_came_while_the_inbox_stood_still_starts_its_order(shop: Shop) -> None:
+    """What the bank said and nobody has acted on yet is no reason to give the order up."""
+    payment_id = await shop.ordered(await shop.customer(), order_style="signature")
+    shop.bank.facts[payment_id] = PaymentFact(
+        payment_id, f"pay-{payment_id}", PaidState.PAID, Money(STARTER_MINOR, "RUB")
+    )
+    for _ in range(3):
+        await shop.advance(86_400)
+        await ask_silent_payments(shop.darkroom)
+    await take_due_notices(shop.darkroom)
+    assert await shop.value("SELECT generation_consumed FROM payments")
+    await shop.drain()
+
+
+async def test_a_set_that_is_replayed_late_is_not_called_stuck(shop: Shop) -> None:
+    """Its job is hours old by then, and has a new deadline."""
+    await granted_with_two_failed(shop)
+    await shop.advance(3 * 3600)
+    shop.provider.on_ask = None
+    assert (await replay_letters(shop.darkroom, None, provider=None)).replayed == 2
+    assert (await run_audit(shop.database)).clean
+    await shop.drain()
+
+
+async def test_what_was_paid_back_does_not_hide_what_can_be_replayed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of letters whose money had gone back was all that anybody saw, and all that "replay" looked at."""
+    monkeypatch.setattr(replaying, "LIST_MAX", 2)
+    shop.provider.on_ask = fail_one
+    for _ in range(2):
+        await shop.sold()
+    await shop.drain()
+    await granted_with_two_failed(shop)
+    shop.provider.on_ask = None
+    assert [one.replayable for one in await read_dead_letters(shop.darkroom)] == [True, True]
+    assert (await replay_letters(shop.darkroom, None, provider=None)).replayed == 2
+    await shop.drain()

@@ -398,7 +398,7 @@ async def test_where_no_part_can_go_back_the_whole_price_does(shop: Shop) -> Non
     assert await payment_status(shop, job.payment_id) == "refunded"
 
 
-async def _sold_for_stars(shop: Shop) -> int:
+async def sold_for_stars(shop: Shop) -> int:
     await shop.rows("UPDATE refund_policies SET without_partial = 'grant' RETURNING id")
     _whole_only(shop)
     shop.provider.on_ask = _fail_two
@@ -410,7 +410,7 @@ async def _sold_for_stars(shop: Shop) -> int:
 
 
 async def test_by_policy_what_is_missing_is_made_again_for_free(shop: Shop) -> None:
-    payment_id = await _sold_for_stars(shop)
+    payment_id = await sold_for_stars(shop)
     assert "ещё раз, бесплатно" in (await messages(shop))[0]
     shop.provider.on_ask = None
     await shop.drain()
@@ -422,7 +422,7 @@ async def test_by_policy_what_is_missing_is_made_again_for_free(shop: Shop) -> N
 
 async def test_what_is_made_again_for_free_is_not_replayed_besides(shop: Shop) -> None:
     """The set would settle a second time, and be compensated a second time: a constraint would hold it open."""
-    await _sold_for_stars(shop)
+    await sold_for_stars(shop)
     shop.provider.on_ask = None
     replays = await replay_letters(shop.darkroom, None, provider=None)
     assert replays.replayed == 0
@@ -432,7 +432,7 @@ async def test_what_is_made_again_for_free_is_not_replayed_besides(shop: Shop) -
 
 
 async def test_what_could_not_be_made_again_either_brings_the_whole_price_back(shop: Shop) -> None:
-    payment_id = await _sold_for_stars(shop)
+    payment_id = await sold_for_stars(shop)
     await shop.drain()
     assert await books(shop) == [("compensation_failed", "succeeded", STARTER_MINOR)]
     assert await payment_status(shop, payment_id) == "refunded"
@@ -440,7 +440,7 @@ async def test_what_could_not_be_made_again_either_brings_the_whole_price_back(s
 
 async def test_what_nobody_could_start_again_brings_the_whole_price_back(shop: Shop) -> None:
     """The selfies are gone: the free set waits as long as unused money does."""
-    payment_id = await _sold_for_stars(shop)
+    payment_id = await sold_for_stars(shop)
     await shop.rows("UPDATE reference_photos SET deleted_at = darkroom_now() RETURNING id")
     await shop.drain()
     assert await refunds(shop) == []

@@ -33,13 +33,20 @@ class Question(NamedTuple):
 
 _SINCE: Final[dict[Kind, str]] = {
     "payment": "updated_at",
-    "job": "created_at",
+    # As long as its policy gives it, and a replay gives it that once more.
+    "job": "deadline_at",
     "task": "status_since",
     # Since it is owed: sent, asked about and sent again it is still not back.
     "refund": "open_since",
     "delivery": "updated_at",
 }
 """The column that tells since when a row has stood in its status."""
+
+_MAY_WAIT: Final = frozenset({("task", "queued"), ("task", "storing")})
+"""Where a photo waits for as long as its set has time: for its turn, or for a store that is down."""
+_WAITS_FOR_ITS_SET: Final[LiteralString] = (
+    " AND EXISTS (SELECT FROM generation_jobs j WHERE j.id = r.job_id AND j.deadline_at < darkroom_now())"
+)
 
 QUESTIONS: Final = (
     Question(
@@ -270,6 +277,12 @@ QUESTIONS: Final = (
         "JOIN avatars a ON a.id = t.avatar_id WHERE a.user_id = u.id AND l.erased_at IS NULL))",
     ),
     Question(
+        "deleted_and_still_there",
+        "Of a deleted avatar that was gone through, every photo goes.",
+        "SELECT a.id AS avatar_id FROM avatars a WHERE a.emptied_at IS NOT NULL AND (a.name <> '-' "
+        "OR EXISTS (SELECT FROM generated_photos p WHERE p.avatar_id = a.id AND p.erasing_at IS NULL))",
+    ),
+    Question(
         "history_is_whole",
         "The move log of each row ends where the row stands, and is missing only where it was "
         "forgotten by age.",
@@ -296,8 +309,8 @@ QUESTIONS: Final = (
 
 def _stuck_query() -> Composed:
     part = SQL(
-        "SELECT {kind} AS kind, id, status, {since} AS since FROM {table} "
-        "WHERE status = {status} AND {since} < darkroom_now() - make_interval(secs => {seconds})"
+        "SELECT {kind} AS kind, id, status, {since} AS since FROM {table} r "
+        "WHERE status = {status} AND {since} < darkroom_now() - make_interval(secs => {seconds}){only}"
     )
     return SQL(" UNION ALL ").join(
         part.format(
@@ -306,6 +319,7 @@ def _stuck_query() -> Composed:
             since=Identifier(_SINCE[status.kind]),
             status=Literal(status.name),
             seconds=Literal(status.longest_stay_seconds),
+            only=SQL(_WAITS_FOR_ITS_SET if (status.kind, status.name) in _MAY_WAIT else ""),
         )
         for status in STATUSES
         if status.longest_stay_seconds is not None

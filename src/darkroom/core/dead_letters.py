@@ -11,20 +11,24 @@ from darkroom.db.database import Connection
 REPLAYABLE: Final[LiteralString] = """
 NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id)
 AND NOT EXISTS (
-    SELECT FROM generation_jobs g JOIN users u ON u.id = g.user_id
-    WHERE g.id = d.job_id AND (u.forget_at IS NOT NULL OR EXISTS (
+    SELECT FROM generation_jobs g JOIN users u ON u.id = g.user_id JOIN avatars a ON a.id = g.avatar_id
+    WHERE g.id = d.job_id AND (u.forget_at IS NOT NULL OR a.deleted_at IS NOT NULL OR EXISTS (
         SELECT FROM reference_photos r WHERE r.id = ANY(g.reference_ids) AND r.erasing_at IS NOT NULL)))
 AND NOT EXISTS (
     SELECT FROM generation_jobs g JOIN payments again ON again.compensates = g.payment_id
     WHERE g.id = d.job_id)
+AND NOT EXISTS (
+    SELECT FROM generation_jobs g JOIN payments free ON free.id = g.payment_id
+    JOIN payments original ON original.id = free.compensates
+    WHERE g.id = d.job_id AND original.refund_reserved_minor >= original.amount_minor)
 """
-"""Its money stays, its customer does, the selfies that it would be made from are all there, and it is not made
-again for free by another set."""
+"""Its money stays (of a free set, that of the set it makes good), its customer and their avatar do, the selfies
+that it would be made from are all there, and it is not made again for free by another set."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An open dead letter. `replayable`: its money stays, and its selfies and its customer are still there."""
+    """An open dead letter. `replayable`: its money stays, and its selfies, avatar and customer do."""
 
     id: int
     task_id: int
@@ -39,7 +43,7 @@ class DeadLetter:
 
 
 async def list_dead_letters(tx: Connection, *, limit: int) -> list[DeadLetter]:
-    """Open dead letters, oldest first."""
+    """Open dead letters: those that can be replayed first, then the oldest first."""
     async with tx.cursor(row_factory=class_row(DeadLetter)) as cursor:
         await cursor.execute(
             """
@@ -49,7 +53,8 @@ async def list_dead_letters(tx: Connection, *, limit: int) -> list[DeadLetter]:
             + """ AS replayable
             FROM generation_dead_letter_queue d JOIN kie_tasks t ON t.id = d.task_id
             WHERE d.replayed_at IS NULL
-            ORDER BY d.id LIMIT %s
+            -- Paid back, a letter stays open for ever: those must not keep the others from being seen.
+            ORDER BY replayable DESC, d.id LIMIT %s
             """,
             [limit],
         )
@@ -60,7 +65,7 @@ async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | 
     """failed -> queued with its attempts anew, its job open again until a new deadline.
 
     Returns the job's id; None when there is no such open letter, its money is going back (the foreign key
-    of a shortfall line would refuse the move in any case), or its selfies or its customer are gone: of
+    of a shortfall line would refuse the move in any case), or its selfies, avatar or customer are gone: of
     this and the eraser at once, the second sees the first, behind the user's lock. `provider` None keeps
     the one it had.
     """
@@ -72,15 +77,16 @@ async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | 
         job_id = await cursor.fetchone()
         if job_id is None:
             return None
-        # The lock order: user, payment, job, task.
+        # The lock order: user, payment (the older one first, as settling takes them), job, task.
         await tx.execute(
             "SELECT FROM users WHERE id = (SELECT user_id FROM generation_jobs WHERE id = %s) "
             "FOR NO KEY UPDATE",
             [job_id],
         )
         await tx.execute(
-            "SELECT FROM payments WHERE id = (SELECT payment_id FROM generation_jobs WHERE id = %s) "
-            "FOR NO KEY UPDATE",
+            "SELECT FROM payments WHERE id IN ("
+            "SELECT unnest(ARRAY[p.id, p.compensates]) FROM generation_jobs g "
+            "JOIN payments p ON p.id = g.payment_id WHERE g.id = %s) ORDER BY id FOR NO KEY UPDATE",
             [job_id],
         )
         await tx.execute("SELECT FROM generation_jobs WHERE id = %s FOR NO KEY UPDATE", [job_id])

@@ -21,6 +21,16 @@ async def store_message(
     return stored.rowcount == 1
 
 
+async def was_acted_on(tx: Connection, *, source: str, external_id: str) -> bool:
+    """Whether this message came before and has had its effect, whatever that was."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT processed_at IS NOT NULL FROM inbox WHERE source = %s AND external_id = %s",
+            [source, external_id],
+        )
+        return bool(await cursor.fetchone())
+
+
 @dataclass(frozen=True, slots=True)
 class InboxMessage:
     """A message that this worker may act on while its lease holds."""

@@ -93,15 +93,16 @@ STATUSES: Final = (
         "job",
         "pending",
         "Inserted with its tasks in the transaction that consumed the payment. The first task that is "
-        "submitted takes it out; the deadline does, if none ever is.",
-        2 * HOUR_SECONDS,
+        "submitted takes it out; the deadline does, if none ever is. Its stay is counted from there.",
+        HOUR_SECONDS,
     ),
     Status(
         "job",
         "processing",
         "At least one task was offered to a provider. Left when every task is terminal or the deadline "
-        "has passed, with the refund lines in the same transaction. A crash leaves it due.",
-        2 * HOUR_SECONDS,
+        "has passed, with the refund lines in the same transaction. A crash leaves it due. Its stay is "
+        "counted from the deadline, and a replay sets another one.",
+        HOUR_SECONDS,
     ),
     Status("job", "completed", "Every photo is stored.", None),
     Status(

@@ -386,7 +386,7 @@ async def ask_again_later(tx: Connection, payment: PaymentClaim, *, pause_second
 
 
 async def mark_expired(tx: Connection, payment: PaymentClaim) -> bool:
-    """Pending -> expired: old, and the provider, asked just now, knows of no money."""
+    """Pending -> expired: old, and the provider, asked just now, knows of no money that could start it."""
     moved = await tx.execute(
         "UPDATE payments SET status = 'expired', lease_until = NULL, updated_at = darkroom_now() "
         "WHERE id = %s AND claim = %s AND status = 'pending'",

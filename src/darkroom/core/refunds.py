@@ -9,7 +9,16 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.unused import close_compensation_of
 from darkroom.db.database import Connection
+
+CALL_MAY_STILL_ARRIVE: Final[LiteralString] = """
+EXISTS (SELECT FROM refund_attempts a
+        WHERE a.refund_id = r.id AND a.key = r.id || '-' || r.key_number
+          AND a.answer IS DISTINCT FROM 'refused' AND a.answer IS DISTINCT FROM 'later')
+"""
+"""The current key of refund `r` was sent and got no definite no: whatever the books say now, it may be on its
+way. Money that somebody gave back must not make another wish of it: both would arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +227,18 @@ async def ask_again_later(
 async def move_to_requested(
     tx: Connection, refund: RefundClaim, *, error: str, pause_seconds: float, new_key: bool
 ) -> bool:
-    """Sending | unknown -> requested: nothing happened there. `new_key` only after a definite no."""
+    """Sending | unknown -> requested: nothing happened there.
+
+    `new_key`: a definite no was heard. The key grows only if each call under it got one: the one whose answer
+    was lost may still arrive, and under another key both would be paid.
+    """
     moved = await tx.execute(
-        "UPDATE refunds SET status = 'requested', key_number = key_number + %s::INTEGER, "
+        "UPDATE refunds r SET status = 'requested', "
+        "key_number = key_number + (%s AND NOT " + CALL_MAY_STILL_ARRIVE + ")::INTEGER, "
         "last_error = %s, lease_until = NULL, "
         "due_at = darkroom_now() + make_interval(secs => %s), updated_at = darkroom_now() "
         "WHERE id = %s AND claim = %s AND status IN ('sending', 'unknown')",
-        [int(new_key), error, pause_seconds, refund.id, refund.claim],
+        [new_key, error, pause_seconds, refund.id, refund.claim],
     )
     return moved.rowcount == 1
 
@@ -362,7 +376,10 @@ async def request_goodwill(
                 "note": note,
             },
         )
-        return await cursor.fetchone()
+        refund_id = await cursor.fetchone()
+    # Nobody gets their money and the photos that it was to be made good by.
+    await close_compensation_of(tx, payment_id)
+    return refund_id
 
 
 async def find_refund_by_request(tx: Connection, request_id: UUID) -> int | None:

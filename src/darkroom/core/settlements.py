@@ -13,7 +13,7 @@ from typing import Final
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.core.differences import DifferenceKind, note_difference
-from darkroom.core.refunds import request_goodwill, request_unused
+from darkroom.core.refunds import CALL_MAY_STILL_ARRIVE, request_goodwill, request_unused
 from darkroom.db.database import Connection
 from darkroom.ports.payments import RefundFact, RefundState
 
@@ -81,15 +81,6 @@ async def apply_facts(
             await books.take_refused(fact.key)
     await _move_payment(tx, payment.id)
     return books.settled
-
-
-CALL_MAY_STILL_ARRIVE: Final = """
-EXISTS (SELECT FROM refund_attempts a
-        WHERE a.refund_id = r.id AND a.key = r.id || '-' || r.key_number
-          AND a.answer IS DISTINCT FROM 'refused' AND a.answer IS DISTINCT FROM 'later')
-"""
-"""The current key was sent and got no definite no: whatever the books say now, it may be on its way. Money that
-somebody gave back must not make another wish of it: both would arrive."""
 
 
 def _kept_id(provider_refund_id: str) -> str:

@@ -80,6 +80,20 @@ async def list_idle_compensations(tx: Connection, *, limit: int) -> list[tuple[i
         return [(int(grant), int(original)) for grant, original in await cursor.fetchall()]
 
 
+async def close_compensation_of(tx: Connection, original_id: int) -> bool:
+    """The free set that waits to make photos of a payment good is over where all of that money goes back.
+
+    Behind the original's lock, like whoever gives money back. False: there is none, it began, or some stays.
+    """
+    closed = await tx.execute(
+        "UPDATE payments g SET status = 'refunded', updated_at = darkroom_now() FROM payments p "
+        "WHERE p.id = %s AND p.refund_reserved_minor >= p.amount_minor AND g.compensates = p.id "
+        "AND g.status = 'succeeded' AND NOT g.generation_consumed",
+        [original_id],
+    )
+    return closed.rowcount == 1
+
+
 async def close_compensation(tx: Connection, grant_id: int) -> bool:
     """A free set that nobody started is over. False: it was started after all."""
     closed = await tx.execute(

@@ -5,15 +5,16 @@ What the provider answers goes through the same inbox as its notices.
 
 from typing import Final
 
-from darkroom.core.inbox import store_message
+from darkroom.core.inbox import store_message, was_acted_on
 from darkroom.core.payments import (
     PaymentClaim,
     ask_again_later,
     claim_silent_payments,
     mark_expired,
 )
+from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.receive import fact_payload
+from darkroom.flow.receive import asked_id, fact_payload
 from darkroom.flow.rounds import work_on_each
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
@@ -45,6 +46,22 @@ async def ask_silent_payments(darkroom: Darkroom) -> int:
     return len(payments)
 
 
+async def _store(tx: Connection, payment: PaymentClaim, fact: PaymentFact) -> bool:
+    """Whether the answer may still end the payment. One that was acted on and left it pending never will.
+
+    Another amount, another page: a person has the difference, and the order is over like one that nobody paid.
+    """
+    external_id = asked_id(payment.id, fact)
+    await store_message(
+        tx,
+        source=payment.provider,
+        external_id=external_id,
+        kind="payment",
+        payload=fact_payload(fact),
+    )
+    return not await was_acted_on(tx, source=payment.provider, external_id=external_id)
+
+
 async def _ask(darkroom: Darkroom, payment: PaymentClaim) -> None:
     provider = darkroom.payments.get(payment.provider)
     fact: PaymentFact | None = None
@@ -70,15 +87,8 @@ async def _ask(darkroom: Darkroom, payment: PaymentClaim) -> None:
         cap_seconds=darkroom.limits.payment_ask_cap_seconds,
     )
     async with darkroom.database.transaction() as tx:
-        if fact is not None and decided:
-            await store_message(
-                tx,
-                source=payment.provider,
-                external_id=f"asked-{payment.id}-{fact.state.value}",
-                kind="payment",
-                payload=fact_payload(fact),
-            )
-        if answered and not decided and payment.is_old:
+        ends_it = decided and fact is not None and await _store(tx, payment, fact)
+        if answered and not ends_it and payment.is_old:
             await mark_expired(tx, payment)
         else:
             await ask_again_later(tx, payment, pause_seconds=pause)

@@ -60,6 +60,14 @@ def fact_payload(fact: PaymentFact) -> dict[str, object]:
     }
 
 
+def asked_id(payment_id: int, fact: PaymentFact) -> str:
+    """What an answer that we asked for is kept under: the same answer again is the same message."""
+    price = f"{fact.price.amount_minor}{fact.price.currency}"
+    return external_id_of(
+        f"asked-{payment_id}-{fact.provider_payment_id}-{fact.state.value}-{price}"
+    )
+
+
 def money_back_payload(notice: MoneyBackNotice) -> dict[str, object]:
     """A doorbell about money back as the inbox keeps it."""
     return {

@@ -226,7 +226,12 @@ async def _write_answer(
     answer: RefundAnswer,
 ) -> None:
     await lock_payment_money(tx, refund.payment_id)
-    later = isinstance(answer, RefundRefused) and answer.later
+    # The last "not now" is a no: its books are read once more, and then a person looks.
+    later = (
+        isinstance(answer, RefundRefused)
+        and answer.later
+        and refund.later_answers < darkroom.limits.refund_tries_max
+    )
     await record_answer(
         tx,
         attempt_id,
@@ -251,9 +256,7 @@ async def _write_answer(
             await move_to_unknown(
                 tx, refund, error=text, pause_seconds=darkroom.limits.refund_ask_first_seconds
             )
-        case RefundRefused(code, text, True) if (
-            refund.later_answers < darkroom.limits.refund_tries_max
-        ):
+        case RefundRefused(code, text) if later:
             await move_to_requested(
                 tx, refund, error=f"{code}: {text}", pause_seconds=pause, new_key=True
             )

@@ -32,7 +32,7 @@ from darkroom.core.settlements import RefundInFlightError, apply_facts
 from darkroom.core.tasks import ring_task
 from darkroom.db.database import Connection, DatabaseRefusedError
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.receive import fact_payload
+from darkroom.flow.receive import asked_id, fact_payload
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.take_queue_failure import take_queue_failure
 from darkroom.flow.tell_customer import tell_about_refunds
@@ -235,9 +235,7 @@ async def _take_money_back(darkroom: Darkroom, message: InboxMessage) -> None:
             await store_message(
                 tx,
                 source=message.source,
-                external_id=f"asked-{payment_id}-{paid.provider_payment_id}-{paid.state.value}"[
-                    :255
-                ],
+                external_id=asked_id(payment_id, paid),
                 kind="payment",
                 payload=fact_payload(paid),
             )
