@@ -89,12 +89,14 @@ def fill_past(dsn: str, photos: int = PAST) -> None:
             one.execute(statement)
         for table in NUMBERED:
             one.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), 200000)", [table])
-        # Its photos were looked at a moment ago and its selfies are gone: it gives nobody anything to do.
+        # Its photos were looked at a moment ago, and the selfies that are left are young: it gives nobody
+        # anything to do. Its provider is the one that the present has.
         one.execute("UPDATE generated_photos SET bytes_checked_at = darkroom_now()")
         one.execute(
-            "UPDATE reference_photos SET deleted_at = darkroom_now(), erasing_at = darkroom_now(), "
-            "erased_at = darkroom_now() WHERE erased_at IS NULL"
+            "UPDATE reference_photos SET created_at = darkroom_now() + INTERVAL '1 year' "
+            "WHERE erased_at IS NULL"
         )
+        one.execute("UPDATE task_attempts SET provider = 'scripted'")
         one.execute("VACUUM ANALYZE")
 
 

@@ -43,10 +43,18 @@ LARGER: Final = {
     "budget.view_budgets": (4000, "counts what waits for each provider, once in half a minute"),
     "tasks.alarm_dying_links": (2000, "a batch of a thousand, found and marked"),
     "erasing.list_erasable": (1000, "chooses among a thousand"),
+    "erasing.list_owners_of_buried_selfies": (
+        2000,
+        "as above, and looks for each whether it is used",
+    ),
     "credits.store_reading": (6000, "calls under way, as above"),
     "history.forget_old_history": (2000, "a sweep's batch, found and deleted"),
     "credits.forget_readings": (1000, "a sweep's batch"),
     "settle_jobs.settle_whole_jobs": (200, "the photos of a batch of sets"),
+    "payments.list_idle_orders": (
+        1000,
+        "paid orders that wait for a selfie, which is looked for order by order",
+    ),
     "unused.list_forgotten": (
         2000,
         "money that nobody uses, of two weeks at most: then it goes back",

@@ -49,6 +49,7 @@ UNSPOKEN: Final = {
     "intake.look": "a process of ours that keeps nothing: it opens a file, and its owner's death is its own",
     "picture.apart": "as intake.look; test_picture_that_kills strikes it",
     "studio.render": "as intake.look; the studio is struck by the larger day's scripted provider",
+    "storage.remove_unfinished": "a folder's alone, and here is a bucket; test_every_checkpoint strikes it",
     "kie.reask": "a question that changes nothing, before a photo whose links are dead is made again",
     "qstash.keys": "a doctor's question, which changes nothing",
     "qstash.schedules": "an operator's command, which sets the same schedules each time",

@@ -36,7 +36,12 @@ from darkroom.flow.pay_back import (
 )
 from darkroom.flow.place_dev_order import place_dev_order
 from darkroom.flow.prepare import prepare
-from darkroom.flow.read_avatars import read_avatars, read_selfie_image, read_selfies
+from darkroom.flow.read_avatars import (
+    read_avatars,
+    read_avatars_ever,
+    read_selfie_image,
+    read_selfies,
+)
 from darkroom.flow.read_back import (
     know_user,
     read_job,
@@ -704,6 +709,7 @@ def _looked_at(world: World, customer: Customer) -> None:
     async def look_at_avatar(shop: Shop) -> None:
         avatar = {**who, "avatar_id": customer.avatar_id}
         await read_avatars(shop.darkroom, **who)
+        assert await read_avatars_ever(shop.darkroom, **who) > 0
         selfies = await read_selfies(shop.darkroom, **avatar)
         await read_selfie_image(shop.darkroom, **avatar, selfie_id=selfies[0].selfie.id)
         photos = await read_photos(shop.darkroom, **avatar, before_id=None, limit=1)

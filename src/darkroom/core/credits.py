@@ -88,10 +88,12 @@ STORE_READING: Final = (
         SELECT coalesce(sum(a.credits), 0) AS known,
                coalesce(sum(a.expected_credits) FILTER (WHERE a.credits IS NULL
                    AND a.end_state <> 'failed'), 0) AS unknown
-        FROM task_attempts a, anchor
+        FROM task_attempts a
         WHERE """
     + _OF_ACCOUNT
-    + """ AND a.ended_at > anchor.read_at AND a.ended_at <= %(read_at)s
+    + """ AND a.ended_at <= %(read_at)s
+          -- One value, not a join: a span of the index has two ends, and joined it would read all attempts.
+          AND a.ended_at > (SELECT read_at FROM anchor)
     ), held AS (
         SELECT anchor.id AS since_id, flying.credits AS in_flight,
                coalesce(anchor.credits_left - %(left)s::NUMERIC, 0) AS dropped,

@@ -403,9 +403,11 @@ async def list_idle_orders(tx: Connection, *, limit: int) -> list[tuple[int, str
             SELECT p.id, p.provider FROM payments p
             WHERE p.generation_consumed = FALSE AND p.status = 'succeeded'
               AND p.order_avatar_id IS NOT NULL
-              AND EXISTS (SELECT FROM reference_photos r JOIN avatars a ON a.id = r.avatar_id
-                          WHERE a.id = p.order_avatar_id
-                            AND a.deleted_at IS NULL AND r.deleted_at IS NULL)
+              -- Order by order: joined, all avatars and all selfies would be read for a few that wait.
+              AND (SELECT a.deleted_at IS NULL FROM avatars a WHERE a.id = p.order_avatar_id)
+              -- What lives is not being erased: so it is found without those that were.
+              AND (SELECT TRUE FROM reference_photos r WHERE r.avatar_id = p.order_avatar_id
+                   AND r.deleted_at IS NULL AND r.erasing_at IS NULL LIMIT 1)
             ORDER BY p.id LIMIT %s
             """,
             [limit],
