@@ -2,11 +2,11 @@
 
 import re
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx
@@ -14,6 +14,7 @@ import pytest
 
 from darkroom.brand import BUNDLED, load_brand
 from darkroom.db.database import DatabaseUnavailableError
+from darkroom.edges.site import selfies as selfie_pages
 from darkroom.edges.site.frame import local_path, money_each, support_link
 from darkroom.edges.site.texts import Texts, plural
 from darkroom.flow import read_sets
@@ -317,6 +318,33 @@ async def test_who_deleted_their_only_person_begins_again(
         assert len({tab.headers["Location"] for tab in tabs}) == 1, "two tabs make one person"
         people.append(tabs[0].headers["Location"])
     assert len(set(people)) == 4
+
+
+async def test_two_tabs_make_one_person_whatever_lies_between_their_looks(
+    shop: Shop, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other tab's person came between the two: another key, and a second person."""
+    customer = await shop.customer()
+    await come_in(client, customer)
+    await client.post(f"/avatars/{customer.avatar_id}/remove", headers=OURS)
+    others: list[str] = []
+
+    def then_another_tab(really: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def look(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever it looks at
+            seen = await really(*arguments, **named)
+            if not others:
+                others.append("is under way")
+                answer = await client.post("/start", headers=OURS)
+                others[0] = answer.headers["Location"]
+            return seen
+
+        return look
+
+    for name in ("read_avatars", "read_avatars_ever"):
+        monkeypatch.setattr(selfie_pages, name, then_another_tab(getattr(selfie_pages, name)))
+    mine = await client.post("/start", headers=OURS)
+    assert [mine.headers["Location"]] == others
+    assert await shop.value("SELECT count(*) FROM avatars") == 2
 
 
 async def test_money_that_came_too_late_for_its_selfies_can_start_or_go_back(

@@ -7,15 +7,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import pytest
 
 from darkroom.adapters.storage import Storage
-from darkroom.core import erasing, forgetting
+from darkroom.core import dead_letters, erasing, forgetting
 from darkroom.core.audit import run_audit
+from darkroom.core.photos import StoredPicture, keep_late_photo
 from darkroom.core.requests import UserLeftError
+from darkroom.core.tasks import TaskClaim
 from darkroom.flow import add_selfie as adding
 from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.delete_selfies import delete_selfies
@@ -387,6 +390,41 @@ async def test_an_avatar_is_deleted_with_all_its_photos(shop: Shop, tmp_path: Pa
     assert await shop.value("SELECT count(result_url) FROM kie_tasks") == 0
     assert await shop.value("SELECT count(result_url) FROM task_attempts") == 0
     assert await empty_avatars(shop.darkroom) == 0
+
+
+async def test_a_photo_that_comes_after_its_avatar_was_gone_through_goes_at_once(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Its worker stood still for an hour: nobody would have looked for it any more."""
+    customer = await _free_set_with_a_dead_letter(shop)
+    (late,) = await shop.rows("SELECT id, attempt_id FROM kie_tasks WHERE status = 'failed'")
+    await _delete_avatar(shop, customer)
+    await shop.advance(3600)
+    await shop.drain()
+    key = f"generated/{customer.avatar_id}/late.jpg"
+    await shop.darkroom.store.put_once(key, b"late", "image/jpeg")
+    picture = StoredPicture(key, "0" * 64, 4, "image/jpeg", 1, 1, None)
+    async with shop.database.connection() as tx:
+        task = cast("TaskClaim", SimpleNamespace(**late))
+        assert await keep_late_photo(tx, task, picture)
+    await shop.drain()
+    assert of_avatar(tmp_path, customer.avatar_id) == []
+
+
+async def test_an_avatar_of_which_a_set_is_made_after_all_is_emptied_when_it_ends(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of the version before replayed a photo of it."""
+    customer = await _free_set_with_a_dead_letter(shop)
+    await _delete_avatar(shop, customer)
+    with monkeypatch.context() as before:
+        before.setattr(dead_letters, "REPLAYABLE", "TRUE")
+        assert (await replay_letters(shop.darkroom, None, provider=None)).replayed == 1
+    await shop.advance(shop.darkroom.limits.put_grace_seconds + 1)
+    assert await empty_avatars(shop.darkroom) == 0
+    await shop.drain()
+    assert await shop.value("SELECT emptied_at IS NOT NULL FROM avatars")
+    assert await shop.value("SELECT count(*) FROM generated_photos WHERE erased_at IS NULL") == 0
 
 
 async def test_a_photo_of_a_deleted_avatar_is_not_tried_again(shop: Shop, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from darkroom.core import refunds as core_refunds
 from darkroom.core.audit import run_audit
 from darkroom.core.differences import close_difference
+from darkroom.db.migrate import list_migrations
 from darkroom.flow import ask_refunds, pay_back
 from darkroom.flow import replay_letters as replaying
 from darkroom.flow.add_selfie import add_selfie
@@ -425,6 +426,41 @@ async def test_a_free_set_that_waits_is_over_when_all_the_money_goes_back(shop: 
     assert (
         await shop.rows("SELECT status FROM payments ORDER BY id") == [{"status": "refunded"}] * 2
     )
+
+
+async def test_a_free_set_that_waits_is_over_when_its_own_photos_are_paid_back(shop: Shop) -> None:
+    """A chargeback of a part pays for what was not delivered first: that is what the free set was for."""
+    payment_id = await _free_set_that_waits(shop)
+    first, second = (
+        row["share_minor"]
+        for row in await shop.rows("SELECT share_minor FROM kie_tasks WHERE status = 'failed'")
+    )
+    for minor, free in ((first, "succeeded"), (second, "refunded")):
+        shop.bank.gives_back(payment_id, minor, chargeback=True)
+        await hear(shop, payment_id, f"back-{free}")
+        await take_due_notices(shop.darkroom)
+        assert await shop.value("SELECT status FROM payments WHERE compensates IS NOT NULL") == free
+    assert await payment_status(shop, payment_id) == "partially_refunded"
+
+
+async def test_a_free_set_whose_money_went_back_before_this_version_is_closed_by_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> bool:
+        return False
+
+    payment_id = await _free_set_that_waits(shop)
+    with monkeypatch.context() as before:
+        before.setattr(core_refunds, "close_compensation_of", never)
+        shop.bank.gives_back(payment_id, STARTER_MINOR, chargeback=True)
+        await hear(shop, payment_id)
+        await shop.drain()
+    free = "SELECT status FROM payments WHERE compensates IS NOT NULL"
+    assert await shop.value(free) == "succeeded"
+    (migration,) = [one.sql for one in list_migrations() if one.version == 54]
+    async with shop.database.connection() as tx:
+        await tx.execute(migration[migration.index("UPDATE payments free") :].encode())
+    assert await shop.value(free) == "refunded"
 
 
 async def test_twin_a_free_set_that_nobody_closes_is_made_besides(

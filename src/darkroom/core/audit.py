@@ -281,7 +281,9 @@ QUESTIONS: Final = (
         "Of a deleted avatar that was gone through, every picture goes.",
         "SELECT a.id AS avatar_id FROM avatars a WHERE a.emptied_at IS NOT NULL AND (a.name <> '-' "
         "OR EXISTS (SELECT FROM reference_photos r WHERE r.avatar_id = a.id AND r.erasing_at IS NULL) "
-        "OR EXISTS (SELECT FROM generated_photos p WHERE p.avatar_id = a.id AND p.erasing_at IS NULL))",
+        "OR EXISTS (SELECT FROM generated_photos p WHERE p.avatar_id = a.id AND p.erasing_at IS NULL) "
+        "OR EXISTS (SELECT FROM late_photos l JOIN kie_tasks t ON t.id = l.task_id "
+        "WHERE t.avatar_id = a.id AND l.erasing_at IS NULL))",
     ),
     Question(
         "history_is_whole",

@@ -6,9 +6,11 @@ from typing import Final, LiteralString
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.unused import MONEY_STAYS
 from darkroom.db.database import Connection
 
-REPLAYABLE: Final[LiteralString] = """
+REPLAYABLE: Final[LiteralString] = (
+    """
 NOT EXISTS (SELECT FROM refund_lines l WHERE l.task_id = d.task_id)
 AND NOT EXISTS (
     SELECT FROM generation_jobs g JOIN users u ON u.id = g.user_id JOIN avatars a ON a.id = g.avatar_id
@@ -19,9 +21,10 @@ AND NOT EXISTS (
     WHERE g.id = d.job_id)
 AND NOT EXISTS (
     SELECT FROM generation_jobs g JOIN payments free ON free.id = g.payment_id
-    JOIN payments original ON original.id = free.compensates
-    WHERE g.id = d.job_id AND original.refund_reserved_minor >= original.amount_minor)
-"""
+    WHERE g.id = d.job_id AND free.compensates IS NOT NULL AND NOT """
+    + MONEY_STAYS
+    + ")"
+)
 """Its money stays (of a free set, that of the set it makes good), its customer and their avatar do, the selfies
 that it would be made from are all there, and it is not made again for free by another set."""
 

@@ -125,6 +125,13 @@ class DeletedAvatar:
     user_id: int
 
 
+_NONE_IS_MADE: Final[LiteralString] = """
+NOT EXISTS (SELECT FROM generation_jobs j
+            WHERE j.avatar_id = avatars.id AND j.status IN ('pending', 'processing'))
+"""
+"""A process of another version may have replayed a photo of it."""
+
+
 async def list_avatars_to_empty(
     tx: Connection, *, grace_seconds: float, limit: int
 ) -> list[DeletedAvatar]:
@@ -132,8 +139,9 @@ async def list_avatars_to_empty(
     async with tx.cursor(row_factory=class_row(DeletedAvatar)) as cursor:
         await cursor.execute(
             "SELECT id, user_id FROM avatars WHERE deleted_at IS NOT NULL AND emptied_at IS NULL "
-            "AND deleted_at <= (SELECT darkroom_now()) - make_interval(secs => %s) "
-            "ORDER BY deleted_at, id LIMIT %s",
+            "AND deleted_at <= (SELECT darkroom_now()) - make_interval(secs => %s) AND "
+            + _NONE_IS_MADE
+            + " ORDER BY deleted_at, id LIMIT %s",
             [grace_seconds, limit],
         )
         return await cursor.fetchall()
@@ -145,6 +153,8 @@ _EMPTIES: Final[tuple[LiteralString, ...]] = (
     SET deleted_at = coalesce(deleted_at, darkroom_now()), erasing_at = darkroom_now()
     WHERE avatar_id = %(avatar_id)s AND erasing_at IS NULL
     """,
+    # In their order first, as whoever notes what was read of them locks them.
+    "SELECT FROM generated_photos WHERE avatar_id = %(avatar_id)s ORDER BY id FOR NO KEY UPDATE",
     """
     UPDATE generated_photos
     SET deleted_at = coalesce(deleted_at, darkroom_now()), erasing_at = darkroom_now(), favorite_at = NULL
@@ -170,13 +180,12 @@ _EMPTIES: Final[tuple[LiteralString, ...]] = (
 async def empty_avatar(tx: Connection, avatar_id: int) -> bool:
     """Mark every picture of a deleted avatar to go, and take its name away. Call it behind its user's lock.
 
-    Nothing can come after that: no set, no photo made again and no replay begins with a deleted avatar, none
-    was being made when it was deleted, and what a worker had in its hands then has its row by now. False: it
-    was done before.
+    No photo can come after that: no set, no photo made again and no replay begins with a deleted avatar, none
+    is being made, and what comes late is marked as it comes. False: it was done before, or a set is made.
     """
     emptied = await tx.execute(
         "UPDATE avatars SET emptied_at = darkroom_now(), name = '-' "
-        "WHERE id = %s AND deleted_at IS NOT NULL AND emptied_at IS NULL",
+        "WHERE id = %s AND deleted_at IS NOT NULL AND emptied_at IS NULL AND " + _NONE_IS_MADE,
         [avatar_id],
     )
     if emptied.rowcount == 1:

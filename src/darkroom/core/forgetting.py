@@ -114,6 +114,11 @@ _WIPES: Final[tuple[LiteralString, ...]] = (
     SET deleted_at = coalesce(r.deleted_at, darkroom_now()), erasing_at = darkroom_now()
     FROM avatars a WHERE a.id = r.avatar_id AND a.user_id = %(user_id)s AND r.erasing_at IS NULL
     """,
+    # In their order first, as whoever notes what was read of them locks them.
+    """
+    SELECT FROM generated_photos p JOIN avatars a ON a.id = p.avatar_id WHERE a.user_id = %(user_id)s
+    ORDER BY p.id FOR NO KEY UPDATE OF p
+    """,
     """
     UPDATE generated_photos p
     SET deleted_at = coalesce(p.deleted_at, darkroom_now()), erasing_at = darkroom_now(), favorite_at = NULL

@@ -120,12 +120,18 @@ def _columns_of(picture: StoredPicture) -> dict[str, str | int | None]:
 
 
 async def keep_late_photo(tx: Connection, task: TaskClaim, picture: StoredPicture) -> bool:
-    """Keep a picture whose task had failed before it came. Harmless twice; never shown as delivered."""
+    """Keep a picture whose task had failed before it came. Harmless twice; never shown as delivered.
+
+    Of an avatar that was gone through meanwhile it goes at once: its worker may have stood still for an hour.
+    """
     kept = await tx.execute(
         """
-        INSERT INTO late_photos (task_id, attempt_id, object_key, sha256, size_bytes, content_type)
-        SELECT t.id, %(attempt_id)s, %(object_key)s, %(sha256)s, %(size_bytes)s, %(content_type)s
-        FROM kie_tasks t WHERE t.id = %(task_id)s AND t.status = 'failed'
+        INSERT INTO late_photos
+            (task_id, attempt_id, object_key, sha256, size_bytes, content_type, erasing_at)
+        SELECT t.id, %(attempt_id)s, %(object_key)s, %(sha256)s, %(size_bytes)s, %(content_type)s,
+               CASE WHEN a.emptied_at IS NOT NULL THEN darkroom_now() END
+        FROM kie_tasks t JOIN avatars a ON a.id = t.avatar_id
+        WHERE t.id = %(task_id)s AND t.status = 'failed'
         ON CONFLICT (attempt_id) DO NOTHING
         """,
         {

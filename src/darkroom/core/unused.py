@@ -1,6 +1,7 @@
 """Money that has bought nothing: whom to remind of it, and what goes back by itself."""
 
 from dataclasses import dataclass
+from typing import Final, LiteralString
 
 from psycopg.rows import class_row, scalar_row
 
@@ -80,15 +81,23 @@ async def list_idle_compensations(tx: Connection, *, limit: int) -> list[tuple[i
         return [(int(grant), int(original)) for grant, original in await cursor.fetchall()]
 
 
+MONEY_STAYS: Final[LiteralString] = """
+EXISTS (SELECT FROM generation_jobs o JOIN kie_tasks t ON t.job_id = o.id
+        WHERE o.payment_id = free.compensates AND t.status = 'failed' AND t.share_minor > t.returned_minor)
+"""
+"""Of the photos that payment `free` is to make good, one is not wholly paid back. While there is one, all are
+made: what went back for the others is a gift."""
+
+
 async def close_compensation_of(tx: Connection, original_id: int) -> bool:
-    """The free set that waits to make photos of a payment good is over where all of that money goes back.
+    """A free set that waits to make photos good is over when the money for all of them goes back.
 
     Behind the original's lock, like whoever gives money back. False: there is none, it began, or some stays.
     """
     closed = await tx.execute(
-        "UPDATE payments g SET status = 'refunded', updated_at = darkroom_now() FROM payments p "
-        "WHERE p.id = %s AND p.refund_reserved_minor >= p.amount_minor AND g.compensates = p.id "
-        "AND g.status = 'succeeded' AND NOT g.generation_consumed",
+        "UPDATE payments free SET status = 'refunded', updated_at = darkroom_now() "
+        "WHERE free.compensates = %s AND free.status = 'succeeded' AND NOT free.generation_consumed "
+        "AND NOT " + MONEY_STAYS,
         [original_id],
     )
     return closed.rowcount == 1

@@ -12,6 +12,7 @@ from darkroom.core.payments import (
     claim_silent_payments,
     mark_expired,
 )
+from darkroom.core.refunds import lock_payment_money
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.receive import asked_id, fact_payload
@@ -87,6 +88,8 @@ async def _ask(darkroom: Darkroom, payment: PaymentClaim) -> None:
         cap_seconds=darkroom.limits.payment_ask_cap_seconds,
     )
     async with darkroom.database.transaction() as tx:
+        # Before the message, as whoever takes notices does.
+        await lock_payment_money(tx, payment.id)
         ends_it = decided and fact is not None and await _store(tx, payment, fact)
         if answered and not ends_it and payment.is_old:
             await mark_expired(tx, payment)

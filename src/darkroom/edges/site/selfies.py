@@ -47,11 +47,12 @@ async def newest(visit: Seen, site: Framed) -> Response:
 
 async def first_person(site: Site, visit: Visit, user_id: int) -> int:
     """The newest avatar of this user. Who has none becomes the first: nobody has to name themselves."""
+    # The same key: two tabs make one person. Another one for who deleted theirs: the old key is that person's.
+    # Counted first: whoever then sees nobody has a key that is no newer than what they see.
+    ever = await read_avatars_ever(site.darkroom, user_id=user_id)
     avatars = await read_avatars(site.darkroom, user_id=user_id)
     if avatars:
         return avatars[-1].id
-    # The same key: two tabs make one person. Another one for who deleted theirs: the old key is that person's.
-    ever = await read_avatars_ever(site.darkroom, user_id=user_id)
     made = await _make(site, user_id, site.say(visit, "selfies.me"), f"first-avatar-{ever}")
     return made.id
 
