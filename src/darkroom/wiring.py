@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -77,8 +77,9 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         check_before_use=settings.serverless,
     )
     try:
-        await database.open()
-        yield database
+        async with nullcontext() if embedded is None else embedded.kept_alive():
+            await database.open()
+            yield database
     finally:
         try:
             await database.close()

@@ -1,5 +1,8 @@
 """The embedded server: killed at once it comes back whole, and two first starts on one machine both succeed."""
 
+import asyncio
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Generator
@@ -8,8 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from darkroom.config import IsolatedSettings
 from darkroom.db import embedded
+from darkroom.db.database import DatabaseUnavailableError
 from darkroom.db.embedded import EmbeddedPostgres
+from darkroom.wiring import open_database
+
+LOCK_LINES = ["0", "", "1700000000", "5432", "/nowhere", "", "  1234567         0", "ready"]
 
 
 @pytest.fixture
@@ -57,6 +65,70 @@ def test_a_server_user_that_another_process_is_making_is_waited_for(
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
         server.stop()
+
+
+async def _answers(dsn: str) -> int:
+    """What the server says, once it does."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(dsn) as connection:
+                    row = await (await connection.execute("SELECT one FROM kept")).fetchone()
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.05)
+            else:
+                assert row is not None
+                return int(row[0])
+
+
+def _kill(folder: Path) -> None:
+    os.kill(int((folder / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+
+
+async def test_a_server_that_dies_is_there_again_without_a_person(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kill the database: every door said 503, and every lane looked again, until somebody started us anew."""
+    monkeypatch.setattr(embedded, "WATCH_SECONDS", 0.05)
+    settings = IsolatedSettings.model_validate(
+        {"DARKROOM_MODE": "demo", "DARKROOM_DATA_DIR": folder}
+    )
+    async with open_database(settings) as database:
+        async with database.connection() as tx:
+            await tx.execute("CREATE TABLE kept AS SELECT 1 AS one")
+        for _ in range(2):
+            _kill(folder / "postgres")
+            assert await _answers(database.dsn) == 1
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    async with database.connection() as tx:
+                        assert await (await tx.execute("SELECT one FROM kept")).fetchone() == (1,)
+                except DatabaseUnavailableError:
+                    continue
+                break
+
+
+def test_a_dead_servers_number_that_is_somebody_elses_is_not_believed(folder: Path) -> None:
+    """After a power cut small numbers come again: nobody answered, and the other process was killed."""
+    first = EmbeddedPostgres(folder / "postgres")
+    with psycopg.connect(first.start(), autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    first.crash()
+    lock = folder / "postgres" / "postmaster.pid"
+    with subprocess.Popen(["/bin/sleep", "600"]) as other:
+        lines = lock.read_text().splitlines() if lock.exists() else LOCK_LINES
+        lines = [str(other.pid), str(folder / "postgres"), *lines[2:7], "ready"]
+        lock.write_text("\n".join(lines) + "\n")
+        again = EmbeddedPostgres(folder / "postgres")
+        try:
+            with psycopg.connect(again.start()) as connection:
+                assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+        finally:
+            again.stop()
+            alive = other.poll() is None
+            other.kill()
+    assert alive
 
 
 def test_a_crash_of_what_does_not_run_is_nothing(folder: Path) -> None:

@@ -181,6 +181,16 @@ async def test_a_429_slows_everybody_for_as_long_as_it_says(shop: Shop) -> None:
     assert len(shop.provider.created) == 14
 
 
+async def test_silence_does_not_cut_a_longer_pause_short(shop: Shop) -> None:
+    """Told to come back in ten minutes; the calls that were under way then were not answered any more."""
+    async with shop.database.connection() as tx:
+        await pause_provider(tx, "scripted", seconds=600, reason="429")
+        for _ in range(budget.BREAKER_AFTER):
+            await budget.note_silence(tx, "scripted")
+        (view,) = [one for one in await view_budgets(tx) if one.provider == "scripted"]
+    assert view.paused_seconds > 590
+
+
 async def test_a_silent_provider_opens_the_breaker_and_one_probe_closes_it(shop: Shop) -> None:
     await _limit(shop, None)
     silent = True

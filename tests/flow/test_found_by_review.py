@@ -23,13 +23,19 @@ from darkroom.flow import leases, submit_tasks
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.leases import LeaseKeeper, LeaseLostError
 from darkroom.flow.order_photos import OrderRequest, order_photos
+from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.receive import receive_generation_callback
 from darkroom.flow.settle_unknown import settle_unknown_tasks
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.kit.checkpoint import checkpoints_handled_by
-from darkroom.ports.generation import GenerationRequest, NoAnswer
+from darkroom.ports.generation import (
+    GenerationRequest,
+    NoAnswer,
+    ProviderUnavailableError,
+    Working,
+)
 from darkroom.ports.payments import PaymentRefusedError
 from tests.scripted import ScriptedBank
 from tests.shop import Shop
@@ -377,3 +383,57 @@ def test_a_half_configured_part_is_named(settings: dict[str, str], named: str) -
     """bugbook B23, bugbook A25: white space in keys; test money for real photos."""
     with pytest.raises(ValueError, match=named):
         IsolatedSettings.model_validate(settings)
+
+
+async def test_a_callback_during_a_question_is_not_lost(shop: Shop) -> None:
+    """Asked, not yet; ready, called back; given back with a pause: the photo waited up to 15 s more."""
+    await shop.sold()
+    await shop.step("submit")
+    await shop.advance(60)
+    called: set[int] = set()
+    one_after_the_other = asyncio.Lock()
+
+    async def not_yet(request: GenerationRequest) -> Working | None:
+        if request.task_id in called:
+            return None
+        called.add(request.task_id)
+        (provider_task_id,) = [
+            known for known, one in shop.provider.created.items() if one.task_id == request.task_id
+        ]
+        async with one_after_the_other:
+            await receive_generation_callback(
+                shop.darkroom,
+                provider_name="scripted",
+                token=request.token,
+                provider_task_id=provider_task_id,
+            )
+            assert await take_due_notices(shop.darkroom) == 1
+        return Working()
+
+    shop.provider.on_ask = not_yet
+    assert await poll_due_tasks(shop.darkroom) == 7
+    assert len(called) == 7
+    assert await poll_due_tasks(shop.darkroom) == 7, "due at once, all of them"
+    assert set(await shop.statuses()) == {"storing"}
+    await shop.drain()
+
+
+async def test_a_callback_does_not_cut_a_backoff_short_that_began_after_it(shop: Shop) -> None:
+    """The provider did not answer: it is left alone for a while, whoever calls."""
+    await shop.sold()
+    await shop.step("submit")
+    await shop.advance(60)
+    asked: list[int] = []
+
+    async def away(request: GenerationRequest) -> Working | None:
+        asked.append(request.task_id)
+        async with shop.database.connection() as tx:
+            await core_tasks.ring_task(tx, request.task_id)
+        raise ProviderUnavailableError("no answer")
+
+    shop.provider.on_ask = away
+    await poll_due_tasks(shop.darkroom)
+    assert await poll_due_tasks(shop.darkroom) == 0
+    assert len(asked) == 7
+    shop.provider.on_ask = None
+    await shop.drain()

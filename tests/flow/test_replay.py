@@ -35,6 +35,7 @@ async def granted_with_two_failed(shop: Shop) -> int:
 async def test_a_replay_gives_the_photo_its_attempts_anew(shop: Shop) -> None:
     """bugbook D12: "retry" set a status, told nobody, and ended in a refund."""
     job_id = await granted_with_two_failed(shop)
+    await shop.rows("UPDATE kie_tasks SET bad_results = 2 WHERE status = 'failed' RETURNING id")
     letters = await read_dead_letters(shop.darkroom)
     assert [letter.replayable for letter in letters] == [True, True]
     shop.provider.on_ask = None
@@ -43,6 +44,8 @@ async def test_a_replay_gives_the_photo_its_attempts_anew(shop: Shop) -> None:
     )
     assert sorted(answer.replayed for answer in answers) == [0, 0, 0, 0, 1]
     assert (await shop.job(job_id))["status"] == "processing"
+    # One bad download more must not buy another generation.
+    assert await shop.value("SELECT bad_results FROM kie_tasks WHERE status = 'queued'") == 0
     await shop.drain()
     assert (await shop.job(job_id))["completed_photos"] == 6
     replays = await replay_letters(shop.darkroom, None, provider=None)

@@ -216,8 +216,10 @@ async def note_silence(tx: Connection, account: str) -> None:
             pause_reason = CASE WHEN provider_budgets.silent_in_a_row + 1 >= %(breaker)s
                                 THEN 'NO_ANSWER' ELSE provider_budgets.pause_reason END,
             paused_until = CASE WHEN provider_budgets.silent_in_a_row + 1 >= %(breaker)s
-                THEN darkroom_now() + make_interval(secs => least(%(cap)s,
-                    power(2, least(10, provider_budgets.silent_in_a_row + 1 - %(breaker)s))))
+                -- The longer pause wins, as everywhere: it may have said when it is back.
+                THEN greatest(provider_budgets.paused_until,
+                    darkroom_now() + make_interval(secs => least(%(cap)s,
+                        power(2, least(10, provider_budgets.silent_in_a_row + 1 - %(breaker)s)))))
                 ELSE provider_budgets.paused_until END
         """,
         {

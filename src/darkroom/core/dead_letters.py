@@ -104,7 +104,7 @@ async def replay_dead_letter(tx: Connection, letter_id: int, *, provider: str | 
             ), task AS (
                 UPDATE kie_tasks t
                 SET status = 'queued', provider = coalesce(%(provider)s, t.provider),
-                    claim = t.claim + 1, attempts = 0,
+                    claim = t.claim + 1, attempts = 0, bad_results = 0,
                     attempts_forgiven = (SELECT count(*) FROM task_attempts paid
                         WHERE paid.task_id = t.id AND paid.refusal_code IS NULL),
                     kie_task_id = NULL, result_url = NULL, not_before = '-infinity',

@@ -4,7 +4,7 @@ A move that returns False (zero rows) means "not yours any more": stop, log, do 
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -12,6 +12,9 @@ from psycopg.rows import class_row, scalar_row
 
 from darkroom.core.budget import FREE, model_key
 from darkroom.db.database import Connection
+
+RUNG: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a leased task is due that was called meanwhile. Whoever gives it back sees it (`release`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +291,8 @@ async def release(
             attempts = attempts + CASE WHEN %(error)s::TEXT IS NULL THEN 0 ELSE 1 END,
             bad_results = bad_results + CASE WHEN %(bad)s THEN 1 ELSE 0 END,
             lapses = greatest(lapses, %(lapses)s),
-            due_at = darkroom_now() + make_interval(secs => %(pause)s),
+            due_at = CASE WHEN due_at = %(rung)s AND NOT %(hold)s THEN darkroom_now()
+                          ELSE darkroom_now() + make_interval(secs => %(pause)s) END,
             not_before = CASE WHEN %(hold)s THEN darkroom_now() + make_interval(secs => %(pause)s)
                               ELSE '-infinity' END,
             updated_at = darkroom_now()
@@ -302,6 +306,7 @@ async def release(
             "hold": hold_doorbells,
             "bad": bad_result,
             "lapses": lapses_min,
+            "rung": RUNG,
         },
     )
     return moved.rowcount == 1
@@ -348,12 +353,16 @@ async def fail_task(
 
 
 async def ring_task(tx: Connection, task_id: int) -> None:
-    """Pull one waiting task forward, never before its backoff ends. Touches no lease."""
+    """Pull one waiting task forward, never before its backoff ends. Touches no lease.
+
+    One that is in somebody's hands is due when they give it back: they may have asked before there was news.
+    """
     await tx.execute(
-        "UPDATE kie_tasks SET due_at = greatest(darkroom_now(), not_before) "
-        "WHERE id = %s AND status IN ('queued', 'unknown', 'pending', 'storing') "
-        "AND due_at > greatest(darkroom_now(), not_before)",
-        [task_id],
+        "UPDATE kie_tasks SET due_at = CASE WHEN lease_until > darkroom_now() THEN %(rung)s "
+        "ELSE greatest(darkroom_now(), not_before) END "
+        "WHERE id = %(id)s AND status IN ('queued', 'unknown', 'pending', 'storing') "
+        "AND (due_at > greatest(darkroom_now(), not_before) OR lease_until > darkroom_now())",
+        {"id": task_id, "rung": RUNG},
     )
 
 
