@@ -143,11 +143,10 @@ class EmbeddedPostgres:
 
     def _is_ours(self, pid: int) -> bool:
         """Whether the process of this number is the server of this folder."""
-        words = _command_of(pid) if _is_alive(pid) else []
-        return (
-            bool(words)
-            and Path(words[0]).name == "postgres"
-            and str(self.folder.resolve()) in words
+        program, _, rest = (_command_of(pid) if _is_alive(pid) else "").partition(" -D ")
+        # Not word by word: a folder's name may have spaces.
+        return Path(program).name == "postgres" and f"{rest} ".startswith(
+            f"{self.folder.resolve()} "
         )
 
     @property
@@ -211,11 +210,11 @@ class EmbeddedPostgres:
             self._server = None
 
 
-def _command_of(pid: int) -> list[str]:
-    """The words that a process was started with; none: nobody knows."""
+def _command_of(pid: int) -> str:
+    """What a process was started with; nothing: nobody knows."""
     try:
         if Path("/proc/self").exists():
-            return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
         told = subprocess.run(  # noqa: S603 - a number
             ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)],
             capture_output=True,
@@ -224,8 +223,8 @@ def _command_of(pid: int) -> list[str]:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return []
-    return told.stdout.split()
+        return ""
+    return told.stdout.strip()
 
 
 def _is_alive(pid: int) -> bool:
