@@ -131,6 +131,27 @@ def test_a_dead_servers_number_that_is_somebody_elses_is_not_believed(folder: Pa
     assert alive
 
 
+def test_the_lock_of_a_server_that_cannot_be_seen_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others' processes are hidden nobody knows whose number it is: a live server must keep its lock."""
+    server = EmbeddedPostgres(folder / "postgres")
+    dsn = server.start()
+    lock = folder / "postgres" / "postmaster.pid"
+    before = lock.read_text()
+
+    def unseen(_pid: int) -> None:
+        return None
+
+    try:
+        monkeypatch.setattr(embedded, "_command_of", unseen)
+        assert server.is_running
+        assert server.start() == dsn
+        assert lock.read_text() == before
+    finally:
+        server.stop()
+
+
 def test_a_crash_of_what_does_not_run_is_nothing(folder: Path) -> None:
     EmbeddedPostgres(folder / "postgres").crash()
     assert not (folder / "postgres").exists()

@@ -413,15 +413,19 @@ async def _free_set_that_waits(shop: Shop) -> int:
     return payment_id
 
 
-async def test_a_free_set_that_waits_is_over_when_all_the_money_goes_back(shop: Shop) -> None:
-    """A chargeback took the price back, a new selfie came, and the photos were made as well."""
-    payment_id = await _free_set_that_waits(shop)
+async def _all_goes_back_and_a_selfie_comes(shop: Shop, payment_id: int) -> None:
     shop.bank.gives_back(payment_id, STARTER_MINOR, chargeback=True)
     await hear(shop, payment_id)
     await shop.drain()
     avatar_id = await shop.value("SELECT min(id) FROM avatars")
     await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture_of(7))
     await shop.drain()
+
+
+async def test_a_free_set_that_waits_is_over_when_all_the_money_goes_back(shop: Shop) -> None:
+    """A chargeback took the price back, a new selfie came, and the photos were made as well."""
+    payment_id = await _free_set_that_waits(shop)
+    await _all_goes_back_and_a_selfie_comes(shop, payment_id)
     assert await shop.value("SELECT count(*) FROM generation_jobs") == 1
     assert (
         await shop.rows("SELECT status FROM payments ORDER BY id") == [{"status": "refunded"}] * 2
@@ -471,12 +475,7 @@ async def test_twin_a_free_set_that_nobody_closes_is_made_besides(
 
     monkeypatch.setattr(core_refunds, "close_compensation_of", never)
     payment_id = await _free_set_that_waits(shop)
-    shop.bank.gives_back(payment_id, STARTER_MINOR, chargeback=True)
-    await hear(shop, payment_id)
-    await shop.drain()
-    avatar_id = await shop.value("SELECT min(id) FROM avatars")
-    await add_selfie(shop.darkroom, avatar_id=avatar_id, data=picture_of(7))
-    await shop.drain()
+    await _all_goes_back_and_a_selfie_comes(shop, payment_id)
     assert await shop.value("SELECT count(*) FROM generation_jobs") == 2
     shop.audit_at_end = False
 

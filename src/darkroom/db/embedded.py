@@ -143,7 +143,12 @@ class EmbeddedPostgres:
 
     def _is_ours(self, pid: int) -> bool:
         """Whether the process of this number is the server of this folder."""
-        program, _, rest = (_command_of(pid) if _is_alive(pid) else "").partition(" -D ")
+        if not _is_alive(pid):
+            return False
+        command = _command_of(pid)
+        if command is None:
+            return True  # nobody knows: believed, since the lock of one that lives must not go
+        program, _, rest = command.partition(" -D ")
         # Not word by word: a folder's name may have spaces.
         return Path(program).name == "postgres" and f"{rest} ".startswith(
             f"{self.folder.resolve()} "
@@ -168,10 +173,10 @@ class EmbeddedPostgres:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if await asyncio.to_thread(lambda: self.is_running):
-                continue
-            log.error("the embedded database died, it is started again")
             try:
+                if await asyncio.to_thread(lambda: self.is_running):
+                    continue
+                log.error("the embedded database died, it is started again")
                 await asyncio.to_thread(self.start)
             except Exception:
                 # A full disk, perhaps: tried again, as long as we live.
@@ -210,11 +215,11 @@ class EmbeddedPostgres:
             self._server = None
 
 
-def _command_of(pid: int) -> str:
-    """What a process was started with; nothing: nobody knows."""
+def _command_of(pid: int) -> str | None:
+    """What a process was started with, nothing for the system's own; None: it cannot be seen."""
     try:
         if Path("/proc/self").exists():
-            return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
         told = subprocess.run(  # noqa: S603 - a number
             ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)],
             capture_output=True,
@@ -223,7 +228,7 @@ def _command_of(pid: int) -> str:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return None
     return told.stdout.strip()
 
 
