@@ -30,6 +30,9 @@ class Limits(BaseModel):
     """After a lost answer: a callback comes within twice the slowest generations seen (DESIGN 3)."""
     pending_give_up_seconds: float = 900
     """kie.ai itself gives up on its upstream after 600 s (code 408); half as much again on top."""
+    line_give_up_seconds: float = 1800
+    """In the provider's line, and not begun: half of a set's hour. The other half is left for another attempt,
+    which may be the fallback's."""
     poll_first_seconds: float = 2.5
     """kie.ai advises the first question after 2 to 3 s."""
     poll_cap_seconds: float = 15

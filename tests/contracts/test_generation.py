@@ -63,7 +63,7 @@ class Room:
             answer = await self.provider.ask(request, created.provider_task_id)
             if isinstance(answer, Ready):
                 return created.provider_task_id, answer
-            assert answer == Working()
+            assert isinstance(answer, Working)
         raise AssertionError("never ready")
 
 
@@ -139,7 +139,7 @@ async def test_a_task_it_does_not_know_has_never_failed(room: Room) -> None:
     answer = await room.provider.ask(room.request(), "nobody-has-this")
     assert not isinstance(answer, FailedThere)
     if room.twin is not None:
-        assert answer == Working()
+        assert isinstance(answer, Working)
 
 
 async def test_a_lost_answer_is_no_answer_and_never_a_refusal(room: Room) -> None:

@@ -53,11 +53,9 @@ async def test_a_task_waits_queues_generates_and_is_ready(
     log_lines: list[MutableMapping[str, Any]],
 ) -> None:
     twin.habits.asks_to_finish = 4
-    states: list[str] = []
-    for _ in range(3):
-        assert await kie.ask(REQUEST, task_id) == Working()
-        states.append(twin.tasks[task_id].state)
-    assert states == ["waiting", "queuing", "generating"]
+    for state, in_line in (("waiting", True), ("queuing", True), ("generating", False)):
+        assert await kie.ask(REQUEST, task_id) == Working(in_line=in_line)
+        assert twin.tasks[task_id].state == state
     before = datetime.now(UTC)
     ready = await kie.ask(REQUEST, task_id)
     assert isinstance(ready, Ready)

@@ -136,7 +136,7 @@ STATUSES: Final = (
         "task",
         "pending",
         "The provider has it. Asked about with growing pauses; a callback only pulls the question "
-        "forward. A crash leaves it due.",
+        "forward. Time in the provider's own line is not the making's. A crash leaves it due.",
         HOUR_SECONDS,
     ),
     Status(

@@ -41,6 +41,7 @@ class TaskClaim:
     token: UUID
     status_since: datetime
     status_age_seconds: float
+    begun_age_seconds: float
     result_left_seconds: float | None
     lapses: int
 
@@ -53,6 +54,8 @@ _CLAIM_COLUMNS: Final = """
      WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts,
     t.bad_results, t.attempts_forgiven, t.status_since,
     extract(epoch FROM darkroom_now() - t.status_since)::FLOAT8 AS status_age_seconds,
+    -- A provider may let it stand in its line: that time is not the making's.
+    extract(epoch FROM darkroom_now() - greatest(t.status_since, t.in_line_at))::FLOAT8 AS begun_age_seconds,
     extract(epoch FROM t.result_dies_at - darkroom_now())::FLOAT8 AS result_left_seconds,
     t.lapses
 """
@@ -278,11 +281,12 @@ async def release(
     hold_doorbells: bool,  # keyword-only, and read as a sentence at each call
     bad_result: bool = False,
     lapses_min: int = 0,
+    in_line: bool = False,
 ) -> bool:
     """Give the lease back in the same status. With an error the step's failed tries grow by one.
 
     `hold_doorbells`: the pause is a backoff that no doorbell may cut short. `lapses_min`: it was as bad as so
-    many leases that ended without a word.
+    many leases that ended without a word. `in_line`: its provider has not begun it yet.
     """
     moved = await tx.execute(
         """
@@ -291,6 +295,7 @@ async def release(
             attempts = attempts + CASE WHEN %(error)s::TEXT IS NULL THEN 0 ELSE 1 END,
             bad_results = bad_results + CASE WHEN %(bad)s THEN 1 ELSE 0 END,
             lapses = greatest(lapses, %(lapses)s),
+            in_line_at = CASE WHEN %(in_line)s THEN darkroom_now() ELSE in_line_at END,
             due_at = CASE WHEN due_at = %(rung)s AND NOT %(hold)s THEN darkroom_now()
                           ELSE darkroom_now() + make_interval(secs => %(pause)s) END,
             not_before = CASE WHEN %(hold)s THEN darkroom_now() + make_interval(secs => %(pause)s)
@@ -306,6 +311,7 @@ async def release(
             "hold": hold_doorbells,
             "bad": bad_result,
             "lapses": lapses_min,
+            "in_line": in_line,
             "rung": RUNG,
         },
     )

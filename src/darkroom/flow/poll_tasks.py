@@ -125,8 +125,8 @@ async def _write_answer(
                 text=text,
                 final=again is Again.NEVER,
             )
-        case Working():
-            if task.status_age_seconds > darkroom.limits.pending_give_up_seconds:
+        case Working(in_line):
+            if _is_lost(darkroom, task, in_line=in_line):
                 text = "never heard of again"
                 await record_lost(tx, task.attempt_id, text)
                 await try_again_or_fail(
@@ -139,7 +139,16 @@ async def _write_answer(
                     pause_seconds=_pause_seconds(darkroom, task),
                     error=None,
                     hold_doorbells=False,
+                    in_line=in_line,
                 )
+
+
+def _is_lost(darkroom: Darkroom, task: TaskClaim, *, in_line: bool) -> bool:
+    """Whether it is given up. What its provider has not begun is made later; another would stand behind it."""
+    limits = darkroom.limits
+    if in_line:
+        return task.status_age_seconds > limits.line_give_up_seconds
+    return task.begun_age_seconds > limits.pending_give_up_seconds
 
 
 def _pause_seconds(darkroom: Darkroom, task: TaskClaim) -> float:

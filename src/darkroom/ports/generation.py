@@ -76,7 +76,9 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Not done, or not known there yet."""
+    """Not done, or not known there yet. `in_line`: its provider says that it has not begun."""
+
+    in_line: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ _FEATURE_OFF: Final = 505
 _UNREADABLE: Final = 0
 _SUCCESS: Final = range(200, 300)
 _UNKNOWN_YET: Final = frozenset({404, 422})
-_UNDER_WAY: Final = frozenset({"waiting", "queuing", "generating"})
+_IN_LINE: Final = frozenset({"waiting", "queuing"})
+_UNDER_WAY: Final = _IN_LINE | {"generating"}
 _POLICY: Final = frozenset({"400", "422"})
 _REFUSALS: Final = {
     400: Again.NEVER,
@@ -164,7 +165,7 @@ def read_state(
         return FailedThere(f"KIE_{code}", _text(record.get("failMsg")), again, credits_used)
     if state not in _UNDER_WAY:
         log.warning("kie.ai names an unknown state", state=state, provider_task_id=provider_task_id)
-    return Working()
+    return Working(in_line=state in _IN_LINE)
 
 
 def result_url_in(record: dict[str, Any]) -> str | None:
