@@ -2,7 +2,7 @@
 
 import pytest
 
-from darkroom.core.audit import ALL_QUESTIONS, run_audit
+from darkroom.core.audit import ALL_QUESTIONS, ROWS_SHOWN_MAX, run_audit
 from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from tests.shop import Shop
 
@@ -47,6 +47,10 @@ BREAKS = {
     "refund_is_settled_by_its_sources": "DELETE FROM refund_settlements",
     "provider_refund_is_explained": "UPDATE provider_refunds SET amount_minor = amount_minor + 1",
     "payment_says_what_went_back": "UPDATE payments SET status = 'succeeded' WHERE id = 1",
+    "unused_money_goes_back": (
+        "UPDATE payments SET succeeded_at = now() - INTERVAL '18 days' WHERE id = 2"
+    ),
+    "whole_price_goes_back": "UPDATE refund_policies SET whole_price_below_percent = 90",
     "told_what_did_not_happen": "DELETE FROM customer_messages",
     "spend_is_explained": "UPDATE task_attempts SET provider_task_id = NULL",
     "provider_link_as_result": (
@@ -67,12 +71,30 @@ BREAKS = {
 }
 
 
+ALSO = (
+    # Without a refund it was asked nothing at all.
+    ("payment_says_what_went_back", "UPDATE payments SET status = 'refunded' WHERE id = 2"),
+    ("payment_says_what_went_back", "UPDATE payments SET status = 'refunding' WHERE id = 2"),
+    ("payment_says_what_went_back", "UPDATE payments SET status = 'refunded' WHERE id = 1"),
+    # Unused money was owed by definition, whatever its payment said.
+    ("money_adds_up", "UPDATE payments SET status = 'refunded' WHERE id = 2"),
+    (
+        "unused_money_goes_back",
+        (
+            "UPDATE payments SET compensates = 1, provider = 'grant', amount_minor = 0,"
+            " succeeded_at = now() - INTERVAL '18 days' WHERE id = 2"
+        ),
+    ),
+)
+"""Other ways to break the same promise."""
+
+
 def test_every_question_has_its_break() -> None:
     assert set(BREAKS) == {question.name for question in ALL_QUESTIONS}
 
 
-@pytest.mark.parametrize("name", sorted(BREAKS))
-async def test_a_broken_promise_is_found(shop: Shop, name: str) -> None:
+@pytest.mark.parametrize(("name", "breaking"), [*sorted(BREAKS.items()), *ALSO])
+async def test_a_broken_promise_is_found(shop: Shop, name: str, breaking: str) -> None:
     async def fail_one(request: GenerationRequest) -> FailedThere | None:
         if request.prompt_index == 0:
             return FailedThere("400", "no", Again.NEVER)
@@ -86,7 +108,7 @@ async def test_a_broken_promise_is_found(shop: Shop, name: str) -> None:
     async with shop.database.transaction() as tx:
         # As a superuser at night would: no triggers, no foreign keys.
         await tx.execute("SET LOCAL session_replication_role = replica")
-        for statement in BREAKS[name].split(";"):
+        for statement in breaking.split(";"):
             await tx.execute(statement.encode())
     report = await run_audit(shop.database)
     assert name in {finding.name for finding in report.findings}
@@ -100,3 +122,34 @@ async def test_the_audit_changes_nothing_and_counts(shop: Shop) -> None:
     assert report.clean
     assert (report.payments, report.completed_tasks, report.photos) == (1, 7, 7)
     assert report.questions == len(ALL_QUESTIONS)
+
+
+async def test_a_finding_of_many_rows_shows_the_first_of_them(shop: Shop) -> None:
+    """All of them were loaded to show fifty: a worker stood still, or ran out of memory."""
+    await shop.rows(
+        "INSERT INTO inbox (source, external_id, kind, payload, received_at) "
+        "SELECT 'x', n::TEXT, 'payment', '{}', now() - INTERVAL '2 hours' FROM generate_series(1, 300) n "
+        "RETURNING id"
+    )
+    (finding,) = (await run_audit(shop.database)).findings
+    assert (finding.name, finding.count, len(finding.rows)) == (
+        "message_stuck",
+        300,
+        ROWS_SHOWN_MAX,
+    )
+    assert "total" not in finding.rows[0]
+    shop.audit_at_end = False
+
+
+async def test_unused_money_whose_customer_was_reminded_late_is_on_its_way(shop: Shop) -> None:
+    """Nobody worked for a month; the reminder comes first, and a day later the money goes."""
+    await shop.paid(await shop.customer())
+    await shop.advance(30 * 86_400)
+    assert [one.name for one in (await run_audit(shop.database)).findings] == [
+        "unused_money_goes_back"
+    ]
+    await shop.step("unused")
+    assert (await run_audit(shop.database)).clean
+    await shop.advance(86_401)
+    await shop.drain()
+    assert await shop.value("SELECT status FROM payments") == "refunded"

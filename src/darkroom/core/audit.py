@@ -215,12 +215,35 @@ QUESTIONS: Final = (
     Question(
         "payment_says_what_went_back",
         "A payment's status follows from what went back of it.",
-        "SELECT p.id AS payment_id, p.status, p.amount_minor, sum(r.settled_minor) AS settled_minor "
-        "FROM payments p JOIN refunds r ON r.payment_id = p.id GROUP BY p.id "
-        "HAVING (p.status = 'refunded') <> (sum(r.settled_minor) = p.amount_minor) "
-        "OR (p.status = 'partially_refunded') <> (sum(r.settled_minor) BETWEEN 1 AND p.amount_minor - 1 "
+        "SELECT p.id AS payment_id, p.status, p.amount_minor, b.settled_minor FROM payments p "
+        "CROSS JOIN LATERAL (SELECT count(*) AS refunds, coalesce(sum(r.settled_minor), 0) AS settled_minor "
+        "FROM refunds r WHERE r.payment_id = p.id) b WHERE p.amount_minor > 0 AND ("
+        "(p.status = 'refunded') <> (b.settled_minor = p.amount_minor) "
+        "OR (p.status = 'partially_refunded') <> (b.settled_minor BETWEEN 1 AND p.amount_minor - 1 "
         "AND p.generation_consumed) "
-        "OR (p.status = 'refunding' AND p.generation_consumed)",
+        "OR (p.status = 'refunding' AND (p.generation_consumed OR b.refunds = 0)))",
+    ),
+    Question(
+        "unused_money_goes_back",
+        "Money that buys nothing goes back by itself, within three days of what its policy says.",
+        "SELECT p.id AS payment_id, p.compensates, p.succeeded_at FROM payments p "
+        "JOIN refund_policies policy ON policy.id = p.policy_id "
+        "WHERE p.status = 'succeeded' AND NOT p.generation_consumed "
+        "AND (p.amount_minor > 0 OR p.compensates IS NOT NULL) "
+        "AND p.succeeded_at < darkroom_now() - make_interval(days => policy.unused_refund_days + 3) "
+        # Reminded of late, and so on its way: a day later it goes.
+        "AND NOT EXISTS (SELECT FROM customer_messages m WHERE m.kind = 'unused_reminder' "
+        "AND m.subject_id = p.id AND m.created_at > darkroom_now() - INTERVAL '2 days')",
+    ),
+    Question(
+        "whole_price_goes_back",
+        "Of a set with fewer photos than its policy promises, the whole price goes back.",
+        "SELECT j.id AS job_id, j.payment_id, count(*) FILTER (WHERE t.status = 'completed') AS delivered, "
+        "count(*) AS total, sum(t.share_minor - t.returned_minor) AS kept_minor FROM generation_jobs j "
+        "JOIN payments p ON p.id = j.payment_id JOIN refund_policies policy ON policy.id = p.policy_id "
+        "JOIN kie_tasks t ON t.job_id = j.id WHERE j.status IN ('partial', 'failed') GROUP BY j.id, policy.id "
+        "HAVING sum(t.share_minor - t.returned_minor) > 0 AND count(*) FILTER (WHERE t.status = 'completed') "
+        "* 100 < policy.whole_price_below_percent * count(*)",
     ),
     Question(
         "told_what_did_not_happen",
@@ -365,6 +388,14 @@ class Report:
         return not self.findings
 
 
+def _first_of(query: LiteralString | Composed) -> Composed:
+    """The first rows, and how many there are: they may be millions, and this process keeps working."""
+    whole = query if isinstance(query, Composed) else SQL(query)
+    return SQL("SELECT count(*) OVER () AS rows_found, found.* FROM ({}) found LIMIT {}").format(
+        whole, Literal(ROWS_SHOWN_MAX)
+    )
+
+
 async def run_audit(database: Database, *, asked: Callable[[str], None] | None = None) -> Report:
     """Ask every question in one snapshot. Changes nothing. Raises DatabaseUnavailableError.
 
@@ -380,12 +411,11 @@ async def run_audit(database: Database, *, asked: Callable[[str], None] | None =
         for question in ALL_QUESTIONS:
             if asked is not None:
                 asked(question.name)
-            await cursor.execute(question.query)
+            await cursor.execute(_first_of(question.query))
             rows = await cursor.fetchall()
             if rows:
-                findings.append(
-                    Finding(question.name, question.promise, len(rows), rows[:ROWS_SHOWN_MAX])
-                )
+                counts = [row.pop("rows_found") for row in rows]
+                findings.append(Finding(question.name, question.promise, counts[0], rows))
         await cursor.execute(
             "SELECT (SELECT count(*) FROM payments) AS payments, "
             "(SELECT count(*) FROM kie_tasks WHERE status = 'completed') AS completed_tasks, "

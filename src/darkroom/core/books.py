@@ -11,7 +11,7 @@ BOOKS: Final[LiteralString] = """
         coalesce(refund.refunded_minor, 0) AS refunded_minor,
         -- Open photos, refunds on their way, and money that has bought nothing yet.
         coalesce(task.open_minor, 0) + coalesce(refund.in_flight_minor, 0)
-        + CASE WHEN p.succeeded_at IS NOT NULL AND NOT p.generation_consumed
+        + CASE WHEN p.status IN ('succeeded', 'refunding') AND NOT p.generation_consumed
                THEN p.amount_minor - coalesce(line.unused_minor, 0) ELSE 0 END AS owed_minor
     FROM payments p
     LEFT JOIN LATERAL (
