@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import MutableMapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from prometheus_client import REGISTRY
 from rich.console import Console
 
 from darkroom.adapters.generation.kie import KieTerms
-from darkroom.core.spend import KINDS, SpendLine, record_cost
+from darkroom.core.spend import KINDS, SpendLine, read_spend, record_cost
 from darkroom.edges import spend
 from darkroom.edges.spend import plain_spend, show_spend
 from darkroom.flow.poll_tasks import poll_due_tasks
 from darkroom.flow.read_balances import (
+    CREDITS_LEFT,
+    UNEXPLAINED,
     read_balances,
     read_costs,
     read_last_balances,
@@ -342,6 +345,59 @@ async def test_a_small_leak_adds_up_although_something_is_always_in_flight(
         await read_balances(shop.darkroom)
     # 126 credits may be those of the seven photos under way; 50 alone would hide behind them.
     assert await _unexplained(kie_shop) == 50
+    shop.audit_at_end = False
+
+
+async def test_who_pays_in_explains_nothing(kie_shop: KieShop) -> None:
+    """As "credits are low" asks for. It took the alarm away, ten minutes after it had rung."""
+    shop, twin = kie_shop.shop, kie_shop.twin
+    await _read_later(kie_shop)
+    twin.habits.asks_to_finish = None
+    await shop.sold()
+    await submit_due_tasks(shop.darkroom)
+    twin.habits.credits_left -= 300
+    await _read_later(kie_shop)
+    assert await _unexplained(kie_shop) == 300
+    twin.habits.credits_left += 20_000
+    await _read_later(kie_shop)
+    assert await shop.value("SELECT sum(topped_up_credits) FROM credit_readings") > 19_000
+    assert await _unexplained(kie_shop) == 300
+    await shop.advance(86_400)
+    await _read_later(kie_shop)
+    assert await _unexplained(kie_shop) == 0
+    shop.audit_at_end = False
+
+
+async def test_whoever_did_not_read_says_the_same(kie_shop: KieShop) -> None:
+    """Of many workers one reads. The others told what they had read last, for as long as they lived."""
+    twin = kie_shop.twin
+    await _read_later(kie_shop)
+    twin.habits.credits_left -= 90
+    await _read_later(kie_shop)
+    assert await _unexplained(kie_shop) == 90
+    # Another process, that has never read.
+    UNEXPLAINED.clear()
+    CREDITS_LEFT.clear()
+    assert await read_balances(kie_shop.shop.darkroom) == 0
+    assert await _unexplained(kie_shop) == 90
+    left = REGISTRY.get_sample_value("darkroom_provider_credits", {"provider": "kie"})
+    assert left == twin.habits.credits_left
+
+
+async def test_a_day_begins_at_midnight_utc_whatever_the_servers_clock_is_set_to(
+    shop: Shop,
+) -> None:
+    """Days were taken off in the session's time zone: after summer time began, an hour was missing."""
+    await shop.sold()
+    await shop.drain()
+    now: datetime = await shop.value("SELECT darkroom_now()")
+    await shop.advance((datetime(2027, 3, 31, 12, tzinfo=UTC) - now).total_seconds())
+    first = datetime(2027, 3, 25, tzinfo=UTC) + timedelta(minutes=30)
+    await shop.rows("UPDATE task_attempts SET created_at = %s RETURNING id", first)
+    async with shop.database.transaction() as tx:
+        await tx.execute("SET LOCAL timezone = 'Europe/Berlin'")
+        assert [line.attempts for line in await read_spend(tx, days=7)] == [7]
+        assert await read_spend(tx, days=6) == []
     shop.audit_at_end = False
 
 

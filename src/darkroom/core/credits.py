@@ -94,6 +94,11 @@ STORE_READING: Final = (
     + """ AND a.ended_at <= %(read_at)s
           -- One value, not a join: a span of the index has two ends, and joined it would read all attempts.
           AND a.ended_at > (SELECT read_at FROM anchor)
+    ), known AS (
+        -- What the newest reading of the same span found. Who pays in explains nothing of it.
+        SELECT coalesce((SELECT r.unexplained_credits FROM credit_readings r
+                         WHERE r.account = %(account)s AND r.since_id = (SELECT id FROM anchor)
+                         ORDER BY r.read_at DESC LIMIT 1), 0) AS unexplained
     ), held AS (
         SELECT anchor.id AS since_id, flying.credits AS in_flight,
                coalesce(anchor.credits_left - %(left)s::NUMERIC, 0) AS dropped,
@@ -114,8 +119,9 @@ STORE_READING: Final = (
         (account, read_at, credits_left, in_flight_credits, since_id, dropped_credits,
          explained_credits, unknown_credits, topped_up_credits, unexplained_credits, is_anchor)
     SELECT %(account)s, %(read_at)s, %(left)s::NUMERIC, in_flight, since_id, dropped, explained, unknown,
-           topped_up, unexplained, settles OR topped_up > 0
-    FROM judged
+           topped_up, CASE WHEN topped_up > 0 THEN known.unexplained ELSE judged.unexplained END,
+           settles OR topped_up > 0
+    FROM judged CROSS JOIN known
     -- The newest, one step down its index: "is there one that is newer" would be looked for among the old ones.
     WHERE coalesce((SELECT max(r.read_at) FROM credit_readings r WHERE r.account = %(account)s)
         <= %(read_at)s - make_interval(secs => %(every)s), TRUE)

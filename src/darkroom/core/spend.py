@@ -77,8 +77,8 @@ async def read_spend(tx: Connection, *, days: int) -> list[SpendLine]:
             "WITH judged AS ("
             + _JUDGED
             + """
-                WHERE a.created_at >= (SELECT date_trunc('day', darkroom_now() AT TIME ZONE 'UTC')
-                    AT TIME ZONE 'UTC' - make_interval(days => %(days)s - 1))
+                WHERE a.created_at >= (SELECT (date_trunc('day', darkroom_now() AT TIME ZONE 'UTC')
+                    - make_interval(days => %(days)s - 1)) AT TIME ZONE 'UTC')
             )
             SELECT provider, model, day, count(*) AS attempts,
                    count(*) FILTER (WHERE kind = 'useful') AS photos,

@@ -69,13 +69,14 @@ async def read_balances(darkroom: Darkroom) -> int:
                 credits_left=left,
                 every_seconds=limits.credits_every_seconds,
             )
-            unexplained = await unexplained_credits(tx, account)
             await forget_readings(tx, older_than_days=READINGS_DAYS, limit=limits.sweep_batch)
             await checkpoint("balance.before_commit")
         done += 1
-        CREDITS_LEFT.labels(account).set(left)
-        UNEXPLAINED.labels(account).set(unexplained)
         _alarm(meter, left, reading)
+    # Each process says what the last reading said, whoever took it.
+    for reading, unexplained in await read_last_balances(darkroom):
+        CREDITS_LEFT.labels(reading.account).set(reading.credits_left)
+        UNEXPLAINED.labels(reading.account).set(unexplained)
     return done
 
 
