@@ -6,17 +6,22 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import LiteralString
 
+import psycopg
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from darkroom.config import Settings
+from darkroom.core.audit import Finding, Report
 from darkroom.db.database import Database
-from darkroom.edges import books, terminal
+from darkroom.edges import books, cli_refunds, terminal
 from darkroom.edges.cli import build_cli
+from darkroom.edges.terminal import show_report
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.reconcile import GRACE_SECONDS
+from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from tests.scripted import ScriptedBank
 from tests.shop import Shop, open_shop
 from tests.wires import wires_of
@@ -150,3 +155,81 @@ def test_evidence_is_two_files_and_one_sentence(at: Terminal) -> None:
         said = at.type("evidence", unknown, "--folder", str(folder))
         assert said.exit_code == 1
         assert said.stderr == f"darkroom: No such payment: {unknown} (PAYMENT_NOT_FOUND)\n"
+
+
+ODD = "card [4276/xx] closed, see [/docs] [error]"
+
+
+def _sql(at: Terminal, statement: LiteralString, *values: object) -> None:
+    with psycopg.connect(at.dsn, autocommit=True) as one:
+        one.execute(statement, values)
+
+
+def test_what_others_wrote_is_shown_as_they_wrote_it(at: Terminal) -> None:
+    """A bracket in a refusal took the only list of money that waits for a person down, with a stack."""
+    payment_id = at.sell()
+    assert at.type("refunds", "pay", str(payment_id), "--note", "kind").exit_code == 0
+    _sql(at, "UPDATE refunds SET last_error = %s", ODD)
+    said = at.type("refunds", "list")
+    assert (said.exit_code, said.exception) == (0, None)
+    assert " ".join(said.stdout.split()).count("[") == ODD.count("[")
+    said = at.type("reconcile", "--provider", "[/red]")
+    assert said.exit_code == 2
+    assert "[/red]" in said.stderr
+
+
+def test_a_finding_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """The audit ended in a stack where it should have alarmed."""
+    finding = Finding("message_stuck", "Never [/b] stuck.", 1, [{"last_error": ODD}])
+    show_report(Report((finding,), questions=1, payments=0, completed_tasks=0, photos=0))
+    assert ODD in capsys.readouterr().out
+
+
+def test_a_dead_letter_is_shown_as_its_provider_wrote_it(at: Terminal) -> None:
+    async def fail() -> None:
+        async with at.open_shop() as shop:
+            shop.provider.on_ask = _refuse
+            await shop.sold()
+            await shop.drain()
+
+    async def _refuse(_request: GenerationRequest) -> FailedThere:
+        return FailedThere("400", "[/INST] no", Again.NEVER)
+
+    asyncio.run(fail())
+    said = at.type("dead-letters", "list")
+    assert (said.exit_code, said.exception) == (0, None)
+    assert "[/INST] no" in said.stdout
+
+
+def test_a_row_that_somebody_holds_is_one_line(at: Terminal) -> None:
+    payment_id = at.sell()
+    with psycopg.connect(at.dsn) as other:
+        other.execute("SELECT FROM payments FOR UPDATE")
+        said = at.type("refunds", "pay", str(payment_id), "--note", "kind")
+    assert said.exit_code == 1
+    assert said.stderr == "darkroom: somebody else holds this row: nothing was changed, try again\n"
+
+
+@pytest.mark.parametrize("command", ["pay", "by-hand"])
+def test_money_moves_with_a_reason_or_not_at_all(at: Terminal, command: str) -> None:
+    """An empty one was taken, and the evidence left the payment out."""
+    payment_id = at.sell()
+    said = at.type("refunds", command, str(payment_id), "--note", "  ")
+    assert said.exit_code == 1
+    assert said.stderr == "darkroom: Say why: it stands in the books (NOTE_NEEDED)\n"
+    assert "nothing is owed back" in at.type("refunds", "list").stdout
+
+
+def test_a_list_that_is_cut_says_so(at: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its help promises every one."""
+    for _ in range(2):
+        at.type("refunds", "pay", str(at.sell()), "--note", "kind")
+    _sql(
+        at,
+        "INSERT INTO differences (provider, kind, subject) "
+        "SELECT 'bank', 'unknown_payment', n::TEXT FROM generate_series(1, 2) n",
+    )
+    for module, words in ((cli_refunds, ["refunds", "list"]), (books, ["differences", "list"])):
+        assert "more" not in at.type(*words).stdout
+        monkeypatch.setattr(module, "LIST_MAX", 1)
+        assert "and more: those above first" in at.type(*words).stdout

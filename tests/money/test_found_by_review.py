@@ -557,6 +557,8 @@ async def test_what_was_paid_back_does_not_hide_what_can_be_replayed(
     await shop.drain()
     await granted_with_two_failed(shop)
     shop.provider.on_ask = None
-    assert [one.replayable for one in await read_dead_letters(shop.darkroom)] == [True, True]
+    # The third says that there are more.
+    letters = await read_dead_letters(shop.darkroom)
+    assert [one.replayable for one in letters] == [True, True, False]
     assert (await replay_letters(shop.darkroom, None, provider=None)).replayed == 2
     await shop.drain()

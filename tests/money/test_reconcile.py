@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,13 +16,16 @@ from darkroom.core import ledger
 from darkroom.core.audit import run_audit
 from darkroom.core.reconciliations import DayClaim, claim_day
 from darkroom.db.database import Database
+from darkroom.edges.books import difference_table
 from darkroom.edges.serve import listen_on_free_port
+from darkroom.edges.terminal import console
 from darkroom.flow import reconcile as reconcile_flow
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.reconcile import (
     DIFFERENCES_OPEN,
     GRACE_SECONDS,
+    UNREAD_DAYS,
     Look,
     Progress,
     Reconciled,
@@ -43,6 +46,7 @@ from darkroom.ports.payments import (
 from darkroom.twin import bank as bank_module
 from darkroom.twin.bank import SandboxBank
 from darkroom.twin.loopback import loopback
+from tests.flow.test_bucket import logged
 from tests.money.test_sending import FIRST_SHARE, STARTER_MINOR, owe_a_share
 from tests.shop import Customer, Shop
 
@@ -131,6 +135,36 @@ async def test_an_id_that_is_no_id_of_ours_is_an_unknown_payment(shop: Shop) -> 
     assert len(await rows(shop)) == 3
 
 
+async def test_a_line_that_no_column_takes_stops_no_look(shop: Shop) -> None:
+    """The page was undone by it, the day was never finished, and nothing was ever found missing."""
+    missing = await shop.paid(await shop.customer())
+    good = await _fact(shop)
+    huge = Money(2**63, "RUB")
+    for number, odd in enumerate(("", "nul\0in it", "half \ud800", "x" * 300), start=50):
+        shop.bank.facts[number] = replace(
+            good, payment_id=number, provider_payment_id=odd, price=huge
+        )
+    shop.bank.returned["nul\0in it"] = [RefundFact("", huge, RefundState.DONE, None)]
+    done = await look(shop)
+    assert done.failure is None
+    subjects = {row[1] for row in await rows(shop)}
+    assert {"(none)", "nul?in it", "half ?", "x" * 255, f"pay-{missing}"} <= subjects
+    assert await shop.value("SELECT max(theirs_minor) FROM differences") == 2**63 - 1
+
+
+async def test_a_refund_whose_id_is_too_long_for_a_column_is_found_again(shop: Shop) -> None:
+    """It is kept by its hash, and was looked for by itself."""
+    payment_id = await bought(shop)
+    long = "r" * 300
+    shop.bank.gives_back(payment_id, STARTER_MINOR)
+    (fact,) = shop.bank.returned[f"pay-{payment_id}"]
+    shop.bank.returned[f"pay-{payment_id}"] = [replace(fact, provider_refund_id=long)]
+    await shop.notify(payment_id, "money_back", "back")
+    await shop.drain()
+    assert await shop.value("SELECT status FROM payments") == "refunded"
+    assert (await look(shop)).clean
+
+
 async def _fact(shop: Shop) -> PaymentFact:
     payment_id = await shop.ordered(await shop.customer())
     shop.bank.pays(payment_id)
@@ -159,6 +193,20 @@ async def test_the_second_money_for_an_order_is_not_ours_yet(shop: Shop) -> None
     assert await rows(shop) == [
         ("payment_not_ours_yet", "pay-again", payment_id, None, STARTER_MINOR)
     ]
+
+
+async def test_two_equal_amounts_in_two_currencies_are_shown_as_what_they_are(shop: Shop) -> None:
+    """Both were shown in theirs, so a person read twice the same and wondered."""
+    payment_id = await bought(shop)
+    theirs = Money(STARTER_MINOR, "EUR")
+    shop.bank.facts[payment_id] = replace(shop.bank.facts[payment_id], price=theirs)
+    await look(shop)
+    (difference,) = await read_differences(shop.darkroom)
+    assert (difference.ours_currency, difference.currency) == ("RUB", "EUR")
+    with console.capture() as shown:
+        console.print(difference_table([difference]))
+    assert "499.00 RUB" in shown.get()
+    assert "499.00 EUR" in shown.get()
 
 
 @pytest.mark.parametrize("price", [Money(STARTER_MINOR - 1, "RUB"), Money(STARTER_MINOR, "EUR")])
@@ -495,13 +543,7 @@ def _gauge() -> float:
 
 
 async def test_a_day_whose_run_died_is_taken_again_after_an_hour(shop: Shop) -> None:
-    # Noon, so that the hours of this test are one day's.
-    await shop.advance(
-        await shop.value(
-            "SELECT extract(epoch FROM (date_trunc('day', darkroom_now() AT TIME ZONE 'UTC') "
-            "+ INTERVAL '36 hours') - (darkroom_now() AT TIME ZONE 'UTC'))::FLOAT8"
-        )
-    )
+    await _noon(shop)
     shop.bank.silent = True
     assert await reconcile_today(shop.darkroom) == 0
     shop.bank.silent = False
@@ -510,6 +552,73 @@ async def test_a_day_whose_run_died_is_taken_again_after_an_hour(shop: Shop) -> 
     assert await reconcile_today(shop.darkroom) == 1
     (day,) = await looks(shop)
     assert day["finished_at"] > day["started_at"]
+
+
+async def _noon(shop: Shop) -> None:
+    """So that the hours of a test are one day's."""
+    await shop.advance(
+        await shop.value(
+            "SELECT extract(epoch FROM (date_trunc('day', darkroom_now() AT TIME ZONE 'UTC') "
+            "+ INTERVAL '36 hours') - (darkroom_now() AT TIME ZONE 'UTC'))::FLOAT8"
+        )
+    )
+
+
+async def test_days_on_which_nobody_could_look_are_made_up_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week without an answer was never looked at again, and nothing rang meanwhile."""
+    spans: list[float] = []
+    real = shop.bank.read_ledger
+
+    async def read_ledger(since: datetime, until: datetime, cursor: str | None) -> LedgerPage:
+        spans.append((until - since).total_seconds() / DAY)
+        return await real(since, until, cursor)
+
+    monkeypatch.setattr(shop.bank, "read_ledger", read_ledger)
+    await _noon(shop)
+    assert await reconcile_today(shop.darkroom) == 1
+    assert _unread_days() == 0
+    shop.bank.silent = True
+
+    async def ten_days() -> None:
+        for day in range(1, 11):
+            await shop.advance(DAY)
+            assert await reconcile_today(shop.darkroom) == 0
+            assert _unread_days() == day
+
+    lines = await logged(ten_days)
+    loud = [line["unread_days"] for line in lines if line["log_level"] == "error"]
+    assert loud == list(range(2, 11)), (
+        "one day is the bank's; more of them are somebody's to look at"
+    )
+    shop.bank.silent = False
+    await shop.advance(DAY)
+    assert await reconcile_today(shop.darkroom) == 1
+    assert _unread_days() == 0
+    await shop.advance(DAY)
+    assert await reconcile_today(shop.darkroom) == 1
+    assert [round(days) for days in spans] == [7, *range(7, 17), 17, 7]
+
+
+async def test_a_bank_that_never_answered_is_read_from_the_first_day_it_was_asked(
+    shop: Shop,
+) -> None:
+    await _noon(shop)
+    shop.bank.silent = True
+    for _ in range(4):
+        assert await reconcile_today(shop.darkroom) == 0
+        await shop.advance(DAY)
+    async with shop.database.connection() as tx:
+        claim = await claim_day(tx, provider="bank")
+    assert claim is not None
+    assert claim.unread_days == 4
+
+
+def _unread_days() -> float:
+    (metric,) = UNREAD_DAYS.collect()
+    (sample,) = [one for one in metric.samples if one.labels == {"provider": "bank"}]
+    return sample.value
 
 
 async def test_a_run_that_was_overtaken_does_not_say_it_is_done(shop: Shop) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from psycopg.rows import class_row, scalar_row
 
@@ -20,6 +20,15 @@ DifferenceKind = Literal[
 ]
 
 
+SUBJECT_MAX: Final = 255
+_BIGINT_MAX: Final = 2**63 - 1
+
+
+def plain_text(theirs: str) -> str:
+    """Their text as a column takes it: without NUL, and without halves of characters."""
+    return theirs.encode(errors="replace").decode().replace("\0", "?")
+
+
 async def note_difference(
     tx: Connection,
     *,
@@ -34,7 +43,8 @@ async def note_difference(
 ) -> None:
     """Write a difference down, or say that it was seen again. Once for each open one.
 
-    `moved_at` is when its money moved, by the provider's list: only a look at that time can close it.
+    `moved_at` is when its money moved, by the provider's list: only a look at that time can close it. What no
+    column takes as an id or amount is shown as near to it as one can: one odd line stops no look.
     """
     await tx.execute(
         """
@@ -51,19 +61,28 @@ async def note_difference(
         {
             "provider": provider,
             "kind": kind,
-            "subject": subject,
+            "subject": plain_text(subject)[:SUBJECT_MAX] or "(none)",
             "payment_id": payment_id,
             "ours": ours_minor,
-            "theirs": theirs_minor,
-            "currency": currency,
+            "theirs": None if theirs_minor is None else _in_a_column(theirs_minor),
+            "currency": None if currency is None else plain_text(currency),
             "moved_at": moved_at,
         },
     )
 
 
+def _in_a_column(minor: int) -> int:
+    return max(-_BIGINT_MAX, min(minor, _BIGINT_MAX))
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An open difference."""
+    """An open difference.
+
+    Attributes:
+        currency: theirs, where they say one.
+        ours_currency: what the payment was sold in.
+    """
 
     id: int
     provider: str
@@ -73,6 +92,7 @@ class Difference:
     ours_minor: int | None
     theirs_minor: int | None
     currency: str | None
+    ours_currency: str | None
     first_seen_at: datetime
     last_seen_at: datetime
 
@@ -83,9 +103,10 @@ async def list_differences(
     """Open differences, of one provider or of all, oldest first."""
     async with tx.cursor(row_factory=class_row(Difference)) as cursor:
         await cursor.execute(
-            "SELECT id, provider, kind, subject, payment_id, ours_minor, theirs_minor, currency, "
-            "first_seen_at, last_seen_at FROM differences WHERE closed_at IS NULL "
-            "AND (%(provider)s::TEXT IS NULL OR provider = %(provider)s) ORDER BY id LIMIT %(limit)s",
+            "SELECT d.id, d.provider, d.kind, d.subject, d.payment_id, d.ours_minor, d.theirs_minor, "
+            "d.currency, coalesce(p.currency, d.currency) AS ours_currency, d.first_seen_at, d.last_seen_at "
+            "FROM differences d LEFT JOIN payments p ON p.id = d.payment_id WHERE d.closed_at IS NULL "
+            "AND (%(provider)s::TEXT IS NULL OR d.provider = %(provider)s) ORDER BY d.id LIMIT %(limit)s",
             {"provider": provider, "limit": limit},
         )
         return await cursor.fetchall()

@@ -11,7 +11,13 @@ from typing import Final, Literal, LiteralString
 
 from psycopg.rows import class_row
 
-from darkroom.core.differences import DifferenceKind, note_difference
+from darkroom.core.differences import (
+    SUBJECT_MAX,
+    DifferenceKind,
+    note_difference,
+    plain_text,
+)
+from darkroom.core.settlements import kept_id
 from darkroom.db.database import Connection
 from darkroom.ports.payments import LedgerLine
 
@@ -21,7 +27,6 @@ EARLIER_DAYS_MAX: Final = 30
 """How long before a span its list is read for what became ours within it: news of money that came late, or that
 somebody else gave back. A month: its list would else be read back to the oldest payment with a chargeback."""
 MISSING_PAGE: Final = 500
-SUBJECT_MAX: Final = 255
 _BIGINT_BELOW: Final = 2**63
 
 
@@ -155,8 +160,11 @@ async def compare_lines(
             FIND_OURS,
             {
                 "provider": provider,
-                "theirs": [line.provider_payment_id for line in lines],
-                "refunds": [line.provider_refund_id for line in lines],
+                "theirs": [plain_text(line.provider_payment_id) for line in lines],
+                "refunds": [
+                    None if line.provider_refund_id is None else kept_id(line.provider_refund_id)
+                    for line in lines
+                ],
                 "orders": [_order_of(line) for line in lines],
             },
         )
@@ -204,7 +212,7 @@ async def _note_line(
         tx,
         provider=provider,
         kind=kind,
-        subject=(line.provider_refund_id or line.provider_payment_id)[:SUBJECT_MAX],
+        subject=line.provider_refund_id or line.provider_payment_id,
         payment_id=ours.payment_id or ours.order_id,
         ours_minor=ours_minor,
         theirs_minor=line.amount.amount_minor,
@@ -225,7 +233,7 @@ async def _place_notices(tx: Connection, lines: Sequence[LedgerLine], *, provide
         {
             "provider": provider,
             "subjects": [
-                line.provider_payment_id[:SUBJECT_MAX]
+                plain_text(line.provider_payment_id)[:SUBJECT_MAX]
                 for line in lines
                 if line.provider_refund_id is None
             ],
@@ -296,7 +304,7 @@ async def _note_missing(
                 tx,
                 provider=provider,
                 kind=kind,
-                subject=row.subject[:SUBJECT_MAX],
+                subject=row.subject,
                 payment_id=row.payment_id,
                 ours_minor=row.amount_minor,
                 theirs_minor=None,

@@ -12,7 +12,7 @@ from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
-from darkroom.core.differences import DifferenceKind, note_difference
+from darkroom.core.differences import DifferenceKind, note_difference, plain_text
 from darkroom.core.refunds import CALL_MAY_STILL_ARRIVE, request_goodwill, request_unused
 from darkroom.db.database import Connection
 from darkroom.ports.payments import RefundFact, RefundState
@@ -83,11 +83,14 @@ async def apply_facts(
     return books.settled
 
 
-def _kept_id(provider_refund_id: str) -> str:
-    """An outside id in our column: itself, or its hash when it is too long."""
-    if 0 < len(provider_refund_id) <= ID_MAX:
+def kept_id(provider_refund_id: str) -> str:
+    """An outside id in our column: itself, or its hash when it is too long, or no text that a column takes."""
+    if 0 < len(provider_refund_id) <= ID_MAX and provider_refund_id == plain_text(
+        provider_refund_id
+    ):
         return provider_refund_id
-    return "sha256:" + hashlib.sha256(provider_refund_id.encode()).hexdigest()
+    raw = provider_refund_id.encode(errors="surrogatepass")
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
 SETTLE_REFUND: Final = """
@@ -176,7 +179,7 @@ class _Books:
             self._tx,
             provider=self._payment.provider,
             kind=kind,
-            subject=_kept_id(fact.provider_refund_id),
+            subject=kept_id(fact.provider_refund_id),
             payment_id=self._payment.id,
             ours_minor=ours_minor,
             theirs_minor=fact.amount.amount_minor,
@@ -192,7 +195,7 @@ class _Books:
                 "RETURNING id",
                 [
                     self._payment.id,
-                    _kept_id(fact.provider_refund_id),
+                    kept_id(fact.provider_refund_id),
                     fact.amount.amount_minor,
                     fact.key,
                     fact.is_chargeback,

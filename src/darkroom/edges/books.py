@@ -21,11 +21,13 @@ from rich.table import Table
 from darkroom.config import Settings
 from darkroom.core.differences import Difference
 from darkroom.edges.evidence_page import evidence_html, evidence_json, verdict
-from darkroom.edges.terminal import Wires, console, errors, fail, run, settings_or_exit
+from darkroom.edges.terminal import Wires, console, errors, fail, run, say_if_cut, settings_or_exit
 from darkroom.flow.gather_evidence import Evidence, gather_evidence
 from darkroom.flow.reconcile import (
     DAYS,
+    DAYS_MAX,
     GRACE_SECONDS,
+    LIST_MAX,
     Look,
     Reconciled,
     close_by_hand,
@@ -36,7 +38,6 @@ from darkroom.flow.reconcile import Progress as Read
 from darkroom.kit.log import configure_logging
 from darkroom.ports.money import Money
 
-DAYS_MAX: Final = 366
 GRACE_MINUTES: Final = GRACE_SECONDS // 60
 _COLUMNS: Final[dict[str, Literal["left", "right"]]] = {
     "id": "right",
@@ -206,7 +207,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
             f"[dim]{escape(one.provider)}, {one.first_seen_at.astimezone(UTC):%d %b}[/dim]",
             escape(one.subject),
             _or_dash(one.payment_id),
-            _amount(one.ours_minor, one.currency),
+            _amount(one.ours_minor, one.ours_currency),
             _amount(one.theirs_minor, one.currency),
         )
     return table
@@ -239,7 +240,8 @@ def _differences(wires: Wires) -> typer.Typer:
     def list_open() -> None:
         """Every open difference, oldest first."""
         found = run(_list_differences(wires, settings_or_exit()))
-        console.print(difference_table(found) if found else "no differences")
+        console.print(difference_table(found[:LIST_MAX]) if found else "no differences")
+        say_if_cut(found, LIST_MAX)
 
     @differences.command("close")
     def close(

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -26,9 +27,18 @@ from darkroom.edges.demo import run_demo
 from darkroom.edges.doctor import add_doctor
 from darkroom.edges.serve import serve, work
 from darkroom.edges.spend import add_spend
-from darkroom.edges.terminal import Wires, console, fail, run, settings_or_exit, show_report
+from darkroom.edges.terminal import (
+    Wires,
+    console,
+    fail,
+    run,
+    say_if_cut,
+    settings_or_exit,
+    show_report,
+)
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.place_dev_order import DevOrder, place_dev_order
+from darkroom.flow.replay_letters import LIST_MAX as LETTERS_MAX
 from darkroom.flow.replay_letters import Replays, read_dead_letters, replay_letters
 from darkroom.flow.stock_catalog import CatalogFileError, export_catalog, stock_catalog
 from darkroom.kit.log import configure_logging
@@ -347,16 +357,17 @@ def _letters(wires: Wires) -> typer.Typer:
         """Every open dead letter, and whether its money is going back already."""
         found = run(_list_letters(wires, settings_or_exit()))
         table = Table("letter", "job", "photo", "provider", "error", "replay")
-        for letter in found:
+        for letter in found[:LETTERS_MAX]:
             table.add_row(
                 str(letter.id),
                 str(letter.job_id),
                 str(letter.prompt_index + 1),
-                letter.provider,
-                f"{letter.error_code}: {letter.error_text}"[:60],
+                escape(letter.provider),
+                escape(f"{letter.error_code}: {letter.error_text}"[:60]),
                 "yes" if letter.replayable else "no",
             )
         console.print(table if found else "no dead letters")
+        say_if_cut(found, LETTERS_MAX)
 
     @letters.command("replay")
     def replay(

@@ -5,13 +5,15 @@ from typing import Annotated, TypeVar
 from uuid import uuid4
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from darkroom.config import Settings
 from darkroom.core.refund_list import RefundView
-from darkroom.edges.terminal import Wires, console, run, settings_or_exit
+from darkroom.edges.terminal import Wires, console, run, say_if_cut, settings_or_exit
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.pay_back import (
+    LIST_MAX,
     GoodwillRequest,
     ask_refund_again,
     look_again,
@@ -32,7 +34,8 @@ def refunds_cli(wires: Wires) -> typer.Typer:
     def list_refunds() -> None:
         """Every refund that is not back yet; those that wait for a person come first."""
         found = run(_with_darkroom(wires, settings_or_exit(), read_open_refunds))
-        console.print(_table(found) if found else "nothing is owed back")
+        console.print(_table(found[:LIST_MAX]) if found else "nothing is owed back")
+        say_if_cut(found, LIST_MAX)
 
     @refunds.command("pay")
     def pay(
@@ -97,6 +100,6 @@ def _table(found: list[RefundView]) -> Table:
             f"[red]{refund.status}[/red]" if refund.status == "failed" else refund.status,
             refund.reason,
             str(refund.calls),
-            (refund.last_error or "")[:60],
+            escape((refund.last_error or "")[:60]),
         )
     return table

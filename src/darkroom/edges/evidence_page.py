@@ -186,8 +186,10 @@ def _shower(currency: str, places: dict[int, int]) -> Callable[[Row, str], Row]:
             value = None if row["prompt_index"] is None else row["prompt_index"] + 1
         elif column != "photo":
             value = row[column]
+        # What a difference calls ours was sold in the payment's currency, whatever the provider says of theirs.
+        said_in = None if column == "ours_minor" else row.get("currency")
         return {
-            "text": _text(value, column, row.get("currency") or currency),
+            "text": _text(value, column, said_in or currency),
             "kind": _kind(column),
         }
 

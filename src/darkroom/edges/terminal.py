@@ -12,13 +12,19 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 from fastapi import FastAPI
 from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from starlette.types import ASGIApp
 
 from darkroom.config import Settings, SettingsError, read_settings
 from darkroom.core.audit import Report
 from darkroom.core.requests import UserLeftError
-from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavailableError
+from darkroom.db.database import (
+    Database,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    RowBusyError,
+)
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
@@ -132,8 +138,24 @@ def settings_or_exit() -> Settings:
 
 def fail(text: str, *, code: int = 1) -> NoReturn:
     """Say it in one line, and leave."""
-    errors.print(f"[red]darkroom:[/red] {text}")
+    errors.print(f"[red]darkroom:[/red] {escape(text)}")
     sys.exit(code)
+
+
+def _database_said(error: Exception) -> str:
+    if isinstance(error, RowBusyError):
+        return "somebody else holds this row: nothing was changed, try again"
+    if isinstance(error, DatabaseUnavailableError):
+        return "the database does not answer"
+    if isinstance(error.__cause__, (UndefinedTable, UndefinedColumn, UndefinedFunction)):
+        return "the database's tables are not those of this version: run `darkroom migrate`"
+    return f"the database refused: {str(error).splitlines()[0]}"
+
+
+def say_if_cut(found: Sequence[object], shown_max: int) -> None:
+    """Below a list whose rest is not shown."""
+    if len(found) > shown_max:
+        console.print("... and more: those above first")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -153,12 +175,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(f"{error.message} ({error.code})")
     except UserLeftError:
         fail("this customer asked to be forgotten")
-    except DatabaseUnavailableError:
-        fail("the database does not answer")
-    except DatabaseRefusedError as error:
-        if isinstance(error.__cause__, (UndefinedTable, UndefinedColumn, UndefinedFunction)):
-            fail("the database's tables are not those of this version: run `darkroom migrate`")
-        fail(f"the database refused: {str(error).splitlines()[0]}")
+    except (RowBusyError, DatabaseUnavailableError, DatabaseRefusedError) as error:
+        fail(_database_said(error))
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -176,12 +194,13 @@ def show_report(report: Report) -> None:
         return
     for finding in report.findings:
         table = Table(
-            title=f"{finding.name}: {finding.promise} ({finding.count} rows)", title_justify="left"
+            title=escape(f"{finding.name}: {finding.promise} ({finding.count} rows)"),
+            title_justify="left",
         )
         for column in finding.rows[0]:
             table.add_column(column)
         for row in finding.rows:
-            table.add_row(*(str(value) for value in row.values()))
+            table.add_row(*(escape(str(value)) for value in row.values()))
         console.print(table)
     console.print(
         f"[red]audit failed:[/red] {len(report.findings)} of {report.questions} questions"

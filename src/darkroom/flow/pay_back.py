@@ -1,6 +1,6 @@
 """What a person does about money back: give more of it, ask again after a no, or pay by hand and say so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -59,9 +59,15 @@ class GoodwillRequest:
 
 
 async def read_open_refunds(darkroom: Darkroom) -> list[RefundView]:
-    """What is owed and not back yet; what waits for a person comes first."""
+    """What is owed and not back yet; what waits for a person is first. More than LIST_MAX: there are more."""
     async with darkroom.database.connection() as tx:
-        return await list_open_refunds(tx, limit=LIST_MAX)
+        return await list_open_refunds(tx, limit=LIST_MAX + 1)
+
+
+def _reason_in(note: str) -> str:
+    if not note.strip():
+        raise RequestRefusedError(400, "NOTE_NEEDED", "Say why: it stands in the books")
+    return note.strip()
 
 
 async def pay_back(darkroom: Darkroom, request: GoodwillRequest) -> RefundView:
@@ -71,8 +77,9 @@ async def pay_back(darkroom: Darkroom, request: GoodwillRequest) -> RefundView:
     the amount is refused, not cut.
 
     Raises:
-        RequestRefusedError: no such payment was paid; more than is left; a provider without parts.
+        RequestRefusedError: no such payment was paid; more than is left; a provider without parts; no note.
     """
+    request = replace(request, note=_reason_in(request.note))
 
     async def write(tx: Connection) -> int:
         await lock_payment_money(tx, request.payment_id)
@@ -150,8 +157,9 @@ async def note_paid_by_hand(darkroom: Darkroom, refund_id: int, *, note: str) ->
     """A person paid what was refused, some other way, and says which. Harmless twice.
 
     Raises:
-        RequestRefusedError: no such refund; 409 NOT_REFUSED when the provider may still pay it.
+        RequestRefusedError: no such refund; 409 NOT_REFUSED when the provider may still pay it; no note.
     """
+    note = _reason_in(note)
     refund = await _view(darkroom, refund_id)
     async with darkroom.database.transaction() as tx:
         await lock_payment_money(tx, refund.payment_id)

@@ -14,7 +14,7 @@ from darkroom.core.differences import (
     list_differences,
 )
 from darkroom.core.ledger import Seen, Span, close_gone, compare_lines, note_missing, open_span
-from darkroom.core.reconciliations import claim_day, finish_day
+from darkroom.core.reconciliations import claim_day, finish_day, read_unread_days
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.kit.checkpoint import checkpoint
@@ -27,8 +27,18 @@ DIFFERENCES_OPEN: Final = Gauge(
     "darkroom_differences_open",
     "Open differences between our ledger and the payment providers' own lists.",
 )
+UNREAD_DAYS: Final = Gauge(
+    "darkroom_ledger_unread_days",
+    "Days since a payment provider's own list was last read to its end.",
+    ["provider"],
+)
 DAYS: Final = 7
-"""Each move is looked at on seven days: a look that failed, and news that came late, are made up for."""
+"""Each move is looked at on seven days: news that came late is made up for. So are days without a look: the
+next one reaches back to the last that was read to its end, and seven days further."""
+DAYS_MAX: Final = 366
+"""As `darkroom reconcile`: older money is nobody's to give back, and a list has its bound, too."""
+UNREAD_DAYS_QUIET: Final = 1
+"""Until today's look yesterday's is the last. A day more, and somebody is told."""
 GRACE_SECONDS: Final = 900
 """A bank repeats a notice for minutes, and we ask after at most 10: sooner a move is not missing yet."""
 LINES_MAX: Final = 200_000
@@ -203,26 +213,35 @@ async def reconcile_today(darkroom: Darkroom) -> int:
         if claim is None:
             continue
         await checkpoint("ledger.day_claimed")
-        done = await reconcile(darkroom, provider_name, Look())
+        missed = max(0, claim.unread_days - UNREAD_DAYS_QUIET)
+        done = await reconcile(darkroom, provider_name, Look(days=min(DAYS_MAX, DAYS + missed)))
         if done.open:
             log.error(
                 "our ledger and the provider's differ", provider=provider_name, open=done.open
             )
         if done.failure is not None:
-            log.warning("the provider's list was not read", failure=done.failure)
+            say = log.error if missed else log.warning
+            say(
+                "the provider's list was not read",
+                failure=done.failure,
+                unread_days=claim.unread_days,
+            )
             continue
         async with darkroom.database.connection() as tx:
             await finish_day(tx, claim, lines=done.lines, found=done.found)
         looked += 1
     async with darkroom.database.connection() as tx:
         DIFFERENCES_OPEN.set(await count_differences(tx))
+        for provider_name in darkroom.payments:
+            unread_days = await read_unread_days(tx, provider=provider_name)
+            UNREAD_DAYS.labels(provider_name).set(unread_days)
     return looked
 
 
 async def read_differences(darkroom: Darkroom) -> list[Difference]:
-    """What is open of all providers, oldest first."""
+    """What is open of all providers, oldest first. More than LIST_MAX: there are more."""
     async with darkroom.database.connection() as tx:
-        return await list_differences(tx, limit=LIST_MAX)
+        return await list_differences(tx, limit=LIST_MAX + 1)
 
 
 async def close_by_hand(darkroom: Darkroom, difference_id: int, *, note: str) -> bool:

@@ -26,9 +26,9 @@ class Replays:
 
 
 async def read_dead_letters(darkroom: Darkroom) -> list[DeadLetter]:
-    """The oldest open dead letters."""
+    """Open dead letters, oldest of those first that can be replayed. More than LIST_MAX: there are more."""
     async with darkroom.database.connection() as tx:
-        return await list_dead_letters(tx, limit=LIST_MAX)
+        return await list_dead_letters(tx, limit=LIST_MAX + 1)
 
 
 async def replay_letters(

@@ -149,7 +149,7 @@ async def _refuse_fact(
             tx,
             provider=message.source,
             kind=kind,
-            subject=str(fact["provider_payment_id"])[:255],
+            subject=str(fact["provider_payment_id"]),
             payment_id=None if payment is None else payment.id,
             ours_minor=None if payment is None else payment.amount_minor,
             theirs_minor=int(fact["amount_minor"]),
