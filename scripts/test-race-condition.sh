@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Two parallel requests on one payment: exactly one may win.
+# Two parallel requests on one payment: exactly one may win. Demo mode: elsewhere nobody is believed who only says
+# who they are.
 #   darkroom dev order --telegram-user 123 --avatar 456 --paid
 #   scripts/test-race-condition.sh http://127.0.0.1:8000 123 456
 set -euo pipefail
@@ -17,8 +18,9 @@ for number in 1 2; do
 done
 wait
 
-won=$(cat "$folder"/1 "$folder"/2 | grep -o '"success":true' | wc -l)
-consumed=$(grep -l 'PAYMENT_CONSUMED' "$folder"/1 "$folder"/2 | wc -l)
+# A grep that finds nothing is an answer, not the end of the script.
+won=$(cat "$folder"/1 "$folder"/2 | { grep -o '"success":true' || true; } | wc -l)
+consumed=$({ grep -l 'PAYMENT_CONSUMED' "$folder"/1 "$folder"/2 || true; } | wc -l)
 for number in 1 2; do
     printf 'request %s: %s\n' "$number" "$(cat "$folder/$number")"
 done

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp
 
+from darkroom.checks import open_checks
 from darkroom.config import Settings
 from darkroom.edges.cli import build_cli
 from darkroom.edges.terminal import Wires
@@ -17,7 +18,6 @@ from darkroom.wiring import (
     build_application,
     bundled_catalog,
     bundled_portrait,
-    open_checks,
     open_darkroom,
     open_database,
     open_schedules,

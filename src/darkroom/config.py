@@ -1,6 +1,5 @@
 """Settings: typed, read once, from the environment. Half-configured parts stop the start."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,24 +7,19 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from darkroom.settings_rules import (
-    LINK_SECRET_MIN,
-    LOOPBACK_HOSTS,
     Address,
     AddressWithPath,
     Amount,
+    DatabaseUrl,
     KieModel,
     OwnAddress,
     Secret,
     Text,
     Word,
-    is_loopback,
-    is_remote_database,
-    refuse_half_a_mailer,
-    refuse_odd_endpoint,
-    refuse_odd_fallback,
     strip,
     strip_only,
 )
+from darkroom.settings_together import refuse_what_does_not_fit
 
 
 class SettingsError(Exception):
@@ -64,7 +58,7 @@ class Settings(BaseSettings):
         alias="DARKROOM_PUBLIC_URL",
         description="how the outside reaches us; needed by real providers",
     )
-    database_url: Secret = Field(
+    database_url: DatabaseUrl = Field(
         None, alias="DATABASE_URL", description="PostgreSQL; unset starts the embedded one"
     )
     database_pool_size: int = Field(
@@ -77,7 +71,7 @@ class Settings(BaseSettings):
     database_prepare: bool = Field(
         True,
         alias="DARKROOM_DATABASE_PREPARE",
-        description="off behind a pooler that does not know prepared statements",
+        description="off behind a pooler that gives connections away between transactions",
     )
     storage_url: Text = Field(
         None,
@@ -176,7 +170,7 @@ class Settings(BaseSettings):
     sandbox_url: AddressWithPath = Field(
         None,
         alias="DARKROOM_SANDBOX_URL",
-        description="the sandbox bank; unset is this server itself",
+        description="the sandbox bank; unset is this server itself (demo mode)",
     )
     sandbox_receipts: bool = Field(
         False,
@@ -261,147 +255,8 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _refuse_half_a_queue(self) -> "Settings":
-        needed: dict[str, object] = {
-            "QSTASH_CURRENT_SIGNING_KEY": self.qstash_current_signing_key,
-            "QSTASH_NEXT_SIGNING_KEY": self.qstash_next_signing_key,
-        }
-        if self.qstash_token is None and not any(needed.values()):
-            return self
-        if self.qstash_token is not None:
-            # It would deliver what we could not verify, or to nowhere.
-            needed["DARKROOM_PUBLIC_URL"] = self.public_url
-        for name, value in needed.items():
-            if value is None:
-                raise ValueError(f"QStash is half configured: {name} is not set")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_half_configured(self) -> "Settings":
-        if self.generation_provider == "kie" and self.kie_api_key is None:
-            raise ValueError("kie.ai is half configured: KIE_API_KEY is not set")
-        if self.kie_api_key is not None and self.public_url is None:
-            raise ValueError("kie.ai is half configured: DARKROOM_PUBLIC_URL is not set")
-        if self.kie_api_key is not None and self.storage_url is None:
-            raise ValueError(
-                "kie.ai is half configured: DARKROOM_STORAGE_URL is not set, it could not read selfies"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_half_a_mailer(self) -> "Settings":
-        refuse_half_a_mailer(self.mail_folder, self.mail_from, is_demo=self.mode == "demo")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_serverless_alone(self) -> "Settings":
-        if not self.serverless:
-            return self
-        needed = {
-            "DATABASE_URL": self.database_url,
-            "DARKROOM_STORAGE_URL": self.storage_url,
-            "DARKROOM_PUBLIC_URL": self.public_url,
-            "CRON_SECRET": self.cron_secret,
-        }
-        for name, value in needed.items():
-            if value is None:
-                raise ValueError(f"serverless is half configured: {name} is not set")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_half_a_store(self) -> "Settings":
-        keys = {
-            "S3_ACCESS_KEY_ID": self.s3_access_key_id,
-            "S3_SECRET_ACCESS_KEY": self.s3_secret_access_key,
-        }
-        if self.storage_url is None:
-            given = [name for name, value in keys.items() if value is not None]
-            if given or self.s3_endpoint is not None:
-                name = given[0] if given else "S3_ENDPOINT"
-                raise ValueError(
-                    f"{name} is set, and DARKROOM_STORAGE_URL is not: there is no bucket"
-                )
-            return self
-        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", self.storage_url):
-            raise ValueError("DARKROOM_STORAGE_URL must be s3://bucket/optional/prefix")
-        for name, value in keys.items():
-            if value is None:
-                raise ValueError(f"the object store is half configured: {name} is not set")
-        if self.s3_endpoint is None and self.s3_region == "auto":
-            raise ValueError(
-                "the object store is half configured: S3_ENDPOINT is not set (Amazon's own: set S3_REGION)"
-            )
-        refuse_odd_endpoint(self.s3_endpoint, is_demo=self.mode == "demo")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_odd_fallback(self) -> "Settings":
-        refuse_odd_fallback(
-            self.fallback_names,
-            first=self.generation_provider,
-            kie_model=self.kie_model,
-            has_kie=self.kie_api_key is not None,
-        )
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_a_day_without_a_photo(self) -> "Settings":
-        most = self.kie_daily_credits_max
-        if most is not None and most < self.kie_price_credits:
-            raise ValueError(
-                "KIE_DAILY_CREDITS_MAX is less than KIE_PRICE_CREDITS: not one photo could be made"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_weak_links(self) -> "Settings":
-        shared = self.database_url is not None and self.mode != "demo"
-        if shared and self.link_secret is None:
-            raise ValueError(
-                "photos would have no links: with DATABASE_URL set, DARKROOM_LINK_SECRET must be, too"
-            )
-        for name, secret in (
-            ("DARKROOM_LINK_SECRET", self.link_secret),
-            ("DARKROOM_LINK_SECRET_PREVIOUS", self.link_secret_previous),
-        ):
-            if secret is not None and len(secret.get_secret_value()) < LINK_SECRET_MIN:
-                raise ValueError(f"{name} is too short: it needs {LINK_SECRET_MIN} characters")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_demo_with_real_parts(self) -> "Settings":
-        if self.mode != "demo":
-            return self
-        if self.host not in LOOPBACK_HOSTS:
-            raise ValueError("demo mode listens on loopback only: DARKROOM_HOST is something else")
-        if self.kie_api_key is not None and not is_loopback(self.kie_base_url):
-            raise ValueError("demo mode refuses real providers: KIE_API_KEY is set")
-        if self.qstash_token is not None and not is_loopback(self.qstash_url):
-            raise ValueError("demo mode refuses real providers: QSTASH_TOKEN is set")
-        if self.database_url is not None and is_remote_database(
-            self.database_url.get_secret_value()
-        ):
-            raise ValueError("demo mode refuses a real database: DATABASE_URL is not on loopback")
-        if (
-            self.qstash_current_signing_key is not None
-            and self.public_url is not None
-            and not is_loopback(self.public_url)
-        ):
-            raise ValueError("demo mode refuses to be public: DARKROOM_PUBLIC_URL is set")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_sandbox_money_for_real_photos(self) -> "Settings":
-        if (
-            self.mode == "production"
-            and self.sandbox_secret is not None
-            and self.kie_api_key is not None
-        ):
-            raise ValueError(
-                "DARKROOM_SANDBOX_SECRET is set: sandbox money would buy kie.ai's photos"
-            )
-        if self.mode == "demo" and self.telegram_bot_token is not None:
-            raise ValueError("demo mode refuses real providers: TELEGRAM_BOT_TOKEN is set")
+    def _refuse_what_does_not_fit(self) -> "Settings":
+        refuse_what_does_not_fit(self)
         return self
 
     @property

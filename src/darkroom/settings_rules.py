@@ -84,6 +84,22 @@ def check_address_with_path(url: str) -> str:
     return url.rstrip("/")
 
 
+def check_database_url(url: SecretStr | None) -> SecretStr | None:
+    """An address that PostgreSQL's own library reads: what it cannot read, it would print.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if url is not None:
+        try:
+            conninfo_to_dict(url.get_secret_value())
+        except ProgrammingError:
+            raise ValueError(
+                "this is no address of PostgreSQL: postgresql://user:password@host/name"
+            ) from None
+    return url
+
+
 def check_kie_model(name: str) -> str:
     """A model that the adapter of kie.ai knows.
 
@@ -105,6 +121,9 @@ def _optional_address_with_path(url: str | None) -> str | None:
 
 Text = Annotated[str | None, BeforeValidator(strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(strip)]
+DatabaseUrl = Annotated[
+    SecretStr | None, BeforeValidator(strip), AfterValidator(check_database_url)
+]
 Word = Annotated[str, BeforeValidator(strip_only), Field(min_length=1)]
 Amount = Annotated[float | None, BeforeValidator(strip)]
 Address = Annotated[str, BeforeValidator(strip_only), AfterValidator(check_address)]

@@ -1,9 +1,8 @@
 """The only place that builds and joins things. No logic."""
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
-from functools import partial
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -17,14 +16,12 @@ from darkroom.adapters.download import Downloader
 from darkroom.adapters.generation.kie import KieProvider, KieTerms
 from darkroom.adapters.generation.studio_provider import StudioProvider
 from darkroom.adapters.intake import ProcessIntake
-from darkroom.adapters.mail_folder import FolderMailer, examine_mail_folder
+from darkroom.adapters.mail_folder import FolderMailer
 from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.pictures import read_picture
 from darkroom.adapters.pictures_apart import DeveloperApart
 from darkroom.adapters.pictures_here import DeveloperHere
-from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_doorbell import QStashDoorbell
-from darkroom.adapters.qstash_keys import examine_queue
 from darkroom.adapters.qstash_receiver import QStashReceiver
 from darkroom.adapters.qstash_schedules import QStashSchedules
 from darkroom.adapters.storage import Storage, open_storage
@@ -33,27 +30,17 @@ from darkroom.adapters.telegram_init_data import TelegramInitData
 from darkroom.adapters.thumbnails import make_thumbnail
 from darkroom.brand import Brand, load_brand
 from darkroom.config import Settings
-from darkroom.core.checkup import examine_database
 from darkroom.db.database import Database
 from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.edges.server import ServerParts, build_server
 from darkroom.edges.site.texts import Texts
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.examine import (
-    examine_bot_token,
-    examine_intake,
-    examine_payments,
-    examine_provider,
-    examine_secret,
-    examine_store,
-)
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
 from darkroom.flow.signed_tokens import SignedTokens
 from darkroom.limits import Limits
-from darkroom.ports.checkup import Check, Finding
-from darkroom.ports.generation import CreditMeter, GenerationProvider
+from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.payments import PaymentProvider
 from darkroom.ports.schedules import Schedules
 
@@ -172,7 +159,7 @@ async def open_darkroom(
     """Every part, joined; closed in order when the block ends. Does not migrate."""
     limits = limits or Limits()
     store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
-    generation = _generation(settings, store)
+    generation = generation_of(settings, store)
     intake = ProcessIntake(processes=settings.intake_processes)
     here, apart = DeveloperHere(), DeveloperApart()
     payments: dict[str, PaymentProvider] = {}
@@ -218,7 +205,8 @@ async def open_darkroom(
                 await doorbell.close()
 
 
-def _generation(settings: Settings, store: Storage) -> dict[str, GenerationProvider]:
+def generation_of(settings: Settings, store: Storage) -> dict[str, GenerationProvider]:
+    """Who can make photos, by name."""
     generation: dict[str, GenerationProvider] = {
         "studio": StudioProvider(store, processes=settings.studio_processes)
     }
@@ -280,83 +268,6 @@ def _kie(
         window_seconds=settings.kie_window_seconds,
         downloader=Downloader(allow_private=settings.allow_private_downloads, hosts_allowed=None),
     )
-
-
-@asynccontextmanager
-async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
-    """One check a configured part. A part that is away keeps none of the others from being examined."""
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings))
-        intake = ProcessIntake(processes=1)
-        stack.push_async_callback(intake.close)
-        checks = [
-            Check(
-                "database",
-                partial(examine_database, database, pool_size=settings.database_pool_size),
-            ),
-            Check("opening files", partial(examine_intake, intake, bundled_portrait())),
-        ]
-        if settings.sandbox_url is not None and (secret := sandbox_secret(settings)) is not None:
-            bank = SandboxPayments(base_url=bank_url(settings), secret=secret)
-            stack.push_async_callback(bank.close)
-            checks.append(Check("sandbox bank", partial(examine_payments, bank)))
-        store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
-        checks.append(Check("object store", partial(examine_store, store)))
-        for name, provider in _generation(settings, store).items():
-            stack.push_async_callback(provider.close)
-            if name == settings.generation_provider or isinstance(provider, CreditMeter):
-                checks.append(Check(f"photos: {name}", partial(examine_provider, provider)))
-        mailer = mailer_of(settings)
-        if mailer is not None:
-            checks.append(Check("mail", partial(examine_mail_folder, mailer)))
-        checks += _queue_checks(settings) + _secret_checks(settings)
-        if settings.public_url is not None:
-            checks.append(
-                Check("public address", partial(examine_public_address, settings.base_url))
-            )
-        yield checks
-
-
-def _queue_checks(settings: Settings) -> list[Check]:
-    token, current_key, next_key = (
-        "" if one is None else one.get_secret_value()
-        for one in (
-            settings.qstash_token,
-            settings.qstash_current_signing_key,
-            settings.qstash_next_signing_key,
-        )
-    )
-    if not token:
-        return []
-    examine = partial(
-        examine_queue,
-        token=token,
-        base_url=settings.qstash_url,
-        current_key=current_key,
-        next_key=next_key,
-    )
-    return [Check("QStash", examine)]
-
-
-def _secret_checks(settings: Settings) -> list[Check]:
-    """What only a look at the settings can say: these parts call us, we cannot call them."""
-
-    async def cron() -> Finding:
-        secret = settings.cron_secret
-        return examine_secret(
-            "CRON_SECRET",
-            None if secret is None else secret.get_secret_value(),
-            unset="/api/cron is closed: good where workers run, and nothing but workers moves orders",
-        )
-
-    async def telegram() -> Finding:
-        token = settings.telegram_bot_token
-        return examine_bot_token(None if token is None else token.get_secret_value())
-
-    checks = [Check("cron", cron)]
-    if settings.mode != "demo":
-        checks.append(Check("signing in", telegram))
-    return checks
 
 
 def read_brand(settings: Settings) -> Brand:

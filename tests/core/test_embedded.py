@@ -14,7 +14,7 @@ import pytest
 from darkroom.config import IsolatedSettings
 from darkroom.db import embedded
 from darkroom.db.database import DatabaseUnavailableError
-from darkroom.db.embedded import EmbeddedPostgres
+from darkroom.db.embedded import EmbeddedPostgres, EmbeddedServerError
 from darkroom.wiring import open_database
 
 LOCK_LINES = ["0", "", "1700000000", "5432", "/nowhere", "", "  1234567         0", "ready"]
@@ -155,3 +155,12 @@ def test_the_lock_of_a_server_that_cannot_be_seen_stays(
 def test_a_crash_of_what_does_not_run_is_nothing(folder: Path) -> None:
     EmbeddedPostgres(folder / "postgres").crash()
     assert not (folder / "postgres").exists()
+
+
+def test_a_folder_that_holds_no_database_is_said_in_one_line(folder: Path) -> None:
+    (folder / "postgres").mkdir()
+    (folder / "postgres" / "PG_VERSION").write_text("18")
+    server = EmbeddedPostgres(folder / "postgres")
+    with pytest.raises(EmbeddedServerError, match=r"^the embedded database in .* does not start"):
+        server.start()
+    server.stop()

@@ -2,10 +2,11 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from darkroom.db import migrate as migrate_module
-from darkroom.db.database import Database
+from darkroom.db.database import Database, RowBusyError
 from darkroom.db.migrate import Migration, MigrationChangedError, list_migrations, migrate
 from tests.shop import Shop
 
@@ -41,6 +42,37 @@ async def test_an_edited_file_stops_the_next_run(
     monkeypatch.setattr(migrate_module, "list_migrations", lambda: edited)
     with pytest.raises(MigrationChangedError, match="001_people"):
         await migrate(empty_database)
+
+
+async def test_a_table_that_somebody_reads_is_asked_for_again(
+    shop: Shop, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit or a dump beside an upgrade: it ended, with a stack."""
+    new = Migration(999, "odd", "SET LOCAL lock_timeout = '50ms'; ALTER TABLE users ADD odd INT;")
+    monkeypatch.setattr(migrate_module, "list_migrations", lambda: [new])
+    said: list[str] = []
+    with psycopg.connect(dsn) as reader:
+        reader.execute("SELECT count(*) FROM users")
+
+        def report(line: str) -> None:
+            said.append(line)
+            if len(said) == 2:
+                reader.rollback()
+
+        assert await migrate(shop.database, report) == 1
+    waits = "… Migration 999 waits: somebody reads its table"
+    assert said == [waits, waits, "✓ Migration 999 complete"]
+
+
+async def test_a_table_that_somebody_reads_for_ever_ends_it(
+    shop: Shop, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Migration(999, "odd", "SET LOCAL lock_timeout = '5ms'; ALTER TABLE users ADD odd INT;")
+    monkeypatch.setattr(migrate_module, "list_migrations", lambda: [new])
+    with psycopg.connect(dsn) as reader:
+        reader.execute("SELECT count(*) FROM users")
+        with pytest.raises(RowBusyError):
+            await migrate(shop.database)
 
 
 async def test_the_names_operators_know_exist_exactly(shop: Shop) -> None:

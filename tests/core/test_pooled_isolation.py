@@ -46,3 +46,18 @@ async def test_what_breaks_in_the_middle_leaves_nothing(
     assert await database.fetch_value("SELECT count(*) FROM users") == 0
     assert await database.fetch_value("SELECT count(*) FROM avatars") == 0
     await database.close()
+
+
+async def test_a_frozen_host_tells_each_transaction_its_limits(dsn: str) -> None:
+    """A pooler that knows prepared statements: what the session was told went to one of its connections."""
+    database = Database(dsn, check_before_use=True, pool_size=2)
+    await database.open()
+    async with database.connection() as other:
+        await other.execute("SET lock_timeout = 0")
+        await other.execute("SET idle_in_transaction_session_timeout = 0")
+    for way in (database.transaction, database.statement):
+        async with way() as tx:
+            shown = await (await tx.execute("SHOW lock_timeout")).fetchone()
+            idle = await (await tx.execute("SHOW idle_in_transaction_session_timeout")).fetchone()
+        assert (shown, idle) == (("5s",), ("10s",))
+    await database.close()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from darkroom.config import Settings
@@ -15,6 +16,7 @@ from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.forget_me import forget_me
 from darkroom.flow.sign_in import OpenedSession
 from darkroom.flow.sign_in_by_link import sign_in_by_link
+from darkroom.kit.log import get_logger
 from tests.shop import Customer, open_shop
 from tests.wires import wires_of
 
@@ -99,3 +101,20 @@ def test_who_is_not_named_or_not_there_gets_no_link(desk: Desk) -> None:
     ):
         said = desk.types(*words)
         assert (said.exit_code, said.stdout) == (code, ""), said.output
+
+
+def test_what_a_command_logs_is_not_its_output(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first line of `darkroom sign-in` in a pipe was a log line."""
+    known = desk.customer()
+    before = structlog.get_config()
+    try:
+        # As in a process that has only begun: what logs before anybody said where to.
+        structlog.reset_defaults()
+        said = desk.types("--user", str(known.user_id))
+        get_logger("flow").error("odd")
+    finally:
+        structlog.configure(**before)
+    assert said.stdout.count("\n") == 1
+    assert "odd" not in capsys.readouterr().out

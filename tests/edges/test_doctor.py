@@ -19,12 +19,15 @@ from starlette.routing import Route
 
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_keys import examine_queue
+from darkroom.checks import open_checks
+from darkroom.config import IsolatedSettings, Settings
 from darkroom.core.checkup import CLOCKS_SECONDS, examine_database
 from darkroom.db.database import Database
 from darkroom.flow.examine import examine_bot_token, examine_payments, examine_secret
-from darkroom.ports.checkup import Grade
+from darkroom.ports.checkup import Finding, Grade
 from darkroom.rehearsal.town import TownHabits, open_town
 from darkroom.rehearsal.twins import write_variables
+from darkroom.twin.bank import SandboxBank
 from darkroom.twin.loopback import loopback
 from darkroom.twin.qstash import qstash_twin
 from tests.shop import Shop
@@ -66,13 +69,17 @@ async def _doctor(
 
 @pytest.mark.usefixtures("durable")
 async def test_a_shop_that_is_well(dsn: str, tmp_path: Path) -> None:
-    said = await _doctor(
-        tmp_path,
-        DATABASE_URL=dsn,
-        DARKROOM_LINK_SECRET=SECRET,
-        CRON_SECRET=f" {SECRET}\n",
-        TELEGRAM_BOT_TOKEN="123456:" + "A" * 35,
-    )
+    bank = SandboxBank(secret=SECRET, file=tmp_path / "bank.sqlite", public_url="http://bank")
+    async with bank.running(), loopback(bank.app) as url:
+        said = await _doctor(
+            tmp_path,
+            DATABASE_URL=dsn,
+            DARKROOM_LINK_SECRET=SECRET,
+            DARKROOM_SANDBOX_URL=url,
+            DARKROOM_SANDBOX_SECRET=SECRET,
+            CRON_SECRET=f" {SECRET}\n",
+            TELEGRAM_BOT_TOKEN="123456:" + "A" * 35,
+        )
     assert said.returncode == 0, said.stdout + said.stderr
     assert "PostgreSQL" in said.stdout
     assert "all well" in said.stdout
@@ -206,6 +213,62 @@ async def test_a_payment_provider_is_asked_for_its_books(shop: Shop) -> None:
 def test_secrets_are_judged_and_never_shown() -> None:
     assert examine_secret("CRON_SECRET", "short", unset="").grade is Grade.DOUBTFUL
     assert examine_secret("CRON_SECRET", None, unset="closed").text == "closed"
-    assert examine_bot_token(None).grade is Grade.WRONG
+    assert examine_bot_token(None, has_mail=False).grade is Grade.WRONG
+    assert examine_bot_token(None, has_mail=True).grade is Grade.WELL
     token = "7654321:" + "b" * 35
-    assert "b" * 35 not in examine_bot_token(token).text
+    assert "b" * 35 not in examine_bot_token(token, has_mail=False).text
+
+
+async def test_what_can_only_be_seen_in_the_settings_is_said(tmp_path: Path) -> None:
+    """Nobody could pay, the brand was not there, the studio made what was sold as kie.ai's: "all well"."""
+    bucket = {
+        "DARKROOM_STORAGE_URL": "s3://photos",
+        "S3_ENDPOINT": "http://127.0.0.1:9",
+        "S3_ACCESS_KEY_ID": "k",
+        "S3_SECRET_ACCESS_KEY": "s",
+    }
+    settings = IsolatedSettings.model_validate(
+        {
+            **bucket,
+            "DATABASE_URL": "postgresql://127.0.0.1:9/none",
+            "DARKROOM_LINK_SECRET": "x" * 32,
+            "DARKROOM_DATA_DIR": tmp_path,
+            "DARKROOM_BRAND": tmp_path / "nowhere",
+            "DARKROOM_PUBLIC_URL": "https://shop.test",
+            "KIE_API_KEY": "key",
+        }
+    )
+    found = await _known_parts(settings)
+    assert found["ways to pay"].grade is Grade.DOUBTFUL
+    assert (found["brand"].grade, "nowhere" in found["brand"].text) == (Grade.WRONG, True)
+    assert found["who makes photos"].grade is Grade.DOUBTFUL
+    assert found["signing in"].grade is Grade.WRONG
+    demo = await _known_parts(
+        IsolatedSettings.model_validate(
+            {
+                "DARKROOM_MODE": "demo",
+                "DARKROOM_DATA_DIR": tmp_path,
+                "DATABASE_URL": "host=/nowhere",
+            }
+        )
+    )
+    assert {one.grade for one in demo.values()} == {Grade.WELL, Grade.DOUBTFUL}
+    assert demo["ways to pay"].grade is Grade.WELL
+    assert "signing in" not in demo
+
+
+async def _known_parts(settings: Settings) -> dict[str, Finding]:
+    asked = ("ways to pay", "brand", "who makes photos", "signing in", "cron")
+    async with open_checks(settings) as checks:
+        return {check.part: await check.examine() for check in checks if check.part in asked}
+
+
+async def test_a_database_that_does_not_start_is_a_finding_like_any_other(tmp_path: Path) -> None:
+    """It was a stack, and nothing else was examined."""
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("18")
+    said = await _doctor(tmp_path, "--json", DARKROOM_MODE="demo", DARKROOM_DATA_DIR=str(tmp_path))
+    parts = json.loads(said.stdout)
+    assert (said.returncode, parts["database"]["grade"]) == (1, "wrong")
+    assert "does not start" in parts["database"]["text"]
+    assert parts["opening files"]["grade"] == "well"

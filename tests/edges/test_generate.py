@@ -213,6 +213,22 @@ async def test_the_two_parallel_curls(shop: Shop) -> None:
     assert await shop.value("SELECT count(*) FROM generation_jobs") == 1
 
 
+async def test_two_curls_of_which_none_wins_are_told_so(shop: Shop) -> None:
+    """The script ended without a word: a grep that found nothing was its end."""
+    customer = await shop.customer(123)
+    async with loopback(application_of(shop)) as address:
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "scripts/test-race-condition.sh"),
+            *(address, "123", str(customer.avatar_id)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+    assert process.returncode == 1
+    assert "FAIL: 0 won, 0 were told PAYMENT_CONSUMED" in out.decode()
+    assert out.decode().count('"code":"PAYMENT_REQUIRED","message"') == 2
+
+
 async def test_verify_sql_holds_after_an_order(shop: Shop, dsn: str) -> None:
     """scripts/verify.sql: the constraint, the table, the index; photos of an avatar = completed tasks."""
     await shop.sold()

@@ -16,6 +16,7 @@ from darkroom.wiring import mailer_of, store_place
 WORDS = ("SECRET", "TOKEN", "API_KEY", "SIGNING_KEY", "HMAC_KEY", "DATABASE_URL")
 """What the name of a setting says when its value is a secret."""
 HIDDEN = "very-secret-value-of-32-characters"
+HIDDEN_DSN = f"postgresql://shop:{HIDDEN}@db.test/shop"
 
 BUCKET = {
     "DARKROOM_STORAGE_URL": "s3://photos/shop/one",
@@ -43,6 +44,7 @@ def test_no_secret_is_shown_with_the_settings() -> None:
     given: dict[str, Any] = dict.fromkeys(
         _secret_names() - {"DARKROOM_SANDBOX_SECRET", "KIE_API_KEY"}, HIDDEN
     )
+    given["DATABASE_URL"] = HIDDEN_DSN
     bucket = {**BUCKET, "S3_SECRET_ACCESS_KEY": HIDDEN, "DARKROOM_PUBLIC_URL": "https://shop.test"}
     settings = IsolatedSettings.model_validate(bucket | given)
     held = [value for value in dict(settings).values() if isinstance(value, SecretStr)]
@@ -59,6 +61,10 @@ def test_no_secret_is_shown_with_the_settings() -> None:
         {"DARKROOM_MODE": "demo"},
         {"DARKROOM_GENERATION_PROVIDER": "else"},
         {"DARKROOM_LINK_SECRET": "short-and-secret"},
+        # The library printed these, again and again, whenever it tried to connect.
+        {"DATABASE_URL": f"postgresql+asyncpg://shop:{HIDDEN}@db.test/shop"},
+        {"DATABASE_URL": f'"{HIDDEN_DSN}"'},
+        {"DATABASE_URL": HIDDEN},
     ],
 )
 def test_a_start_that_is_refused_names_the_setting_and_no_value(
@@ -69,6 +75,7 @@ def test_a_start_that_is_refused_names_the_setting_and_no_value(
         monkeypatch.delenv(str(field.alias), raising=False)
     for name in _secret_names():
         monkeypatch.setenv(name, HIDDEN)
+    monkeypatch.setenv("DATABASE_URL", HIDDEN_DSN)
     for name, value in other.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as refusal:
@@ -76,6 +83,7 @@ def test_a_start_that_is_refused_names_the_setting_and_no_value(
     assert HIDDEN not in str(refusal.value)
     assert "short-and-secret" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert all(name in str(refusal.value) for name in other if name == "DATABASE_URL")
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__
 
@@ -329,7 +337,9 @@ def test_an_address_that_is_none_stops_the_start_with_one_line_that_names_it(
 @pytest.mark.parametrize("name", sorted({*ADDRESSES} - {"DARKROOM_SANDBOX_URL"}))
 def test_only_the_banks_address_has_a_path(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert _refusal(monkeypatch, {name: "https://a.example/v1"}).startswith(f"{name}: ")
-    bank = IsolatedSettings.model_validate({"DARKROOM_SANDBOX_URL": "https://a.example/bank/"})
+    bank = IsolatedSettings.model_validate(
+        {"DARKROOM_SANDBOX_URL": "https://a.example/bank/", "DARKROOM_SANDBOX_SECRET": "s"}
+    )
     assert bank.sandbox_url == "https://a.example/bank"
 
 
@@ -338,8 +348,10 @@ def test_only_the_banks_address_has_a_path(monkeypatch: pytest.MonkeyPatch, name
     "address", ["https://shop.example", "https://a.example:8443", "http://localhost:1"]
 )
 def test_an_address_may_end_in_a_slash(name: str, address: str) -> None:
+    secret = {"DARKROOM_SANDBOX_SECRET": "s"} if name == "DARKROOM_SANDBOX_URL" else {}
     plain, slashed = (
-        IsolatedSettings.model_validate({name: given}) for given in (address, address + "/")
+        IsolatedSettings.model_validate({name: given, **secret})
+        for given in (address, address + "/")
     )
     assert plain == slashed
     assert address in dict(plain).values()
@@ -411,7 +423,11 @@ def test_demo_mode_takes_a_database_of_this_machine(dsn: str) -> None:
     assert IsolatedSettings.model_validate({**DEMO, "DATABASE_URL": dsn}).mode == "demo"
 
 
-MAIL = {"DARKROOM_MAIL_FOLDER": "/var/mail/out", "DARKROOM_MAIL_FROM": "Shop <shop@example.com>"}
+MAIL = {
+    "DARKROOM_MAIL_FOLDER": "/var/mail/out",
+    "DARKROOM_MAIL_FROM": "Shop <shop@example.com>",
+    "DARKROOM_PUBLIC_URL": "https://shop.test",
+}
 
 
 @pytest.mark.parametrize("missing", sorted(MAIL))
@@ -436,6 +452,32 @@ def test_demo_mode_has_an_outbox_of_its_own(tmp_path: Path) -> None:
     mailer = mailer_of(IsolatedSettings.model_validate(demo))
     assert mailer is not None
     assert mailer.folder == tmp_path / "outbox"
-    elsewhere = mailer_of(IsolatedSettings.model_validate({**demo, **MAIL}))
+    near = {**MAIL, "DARKROOM_PUBLIC_URL": "http://127.0.0.1:8000"}
+    elsewhere = mailer_of(IsolatedSettings.model_validate({**demo, **near}))
     assert elsewhere is not None
     assert str(elsewhere.folder) == "/var/mail/out"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"DARKROOM_SANDBOX_SECRET": "x"}, "DARKROOM_SANDBOX_URL"),
+        ({"DARKROOM_SANDBOX_URL": "https://bank.test"}, "DARKROOM_SANDBOX_SECRET"),
+        (
+            {"DARKROOM_MAIL_FOLDER": "outbox", "DARKROOM_MAIL_FROM": "shop@example.com"},
+            "DARKROOM_PUBLIC_URL",
+        ),
+        (
+            {"QSTASH_CURRENT_SIGNING_KEY": "current", "QSTASH_NEXT_SIGNING_KEY": "next"},
+            "DARKROOM_PUBLIC_URL",
+        ),
+    ],
+)
+def test_what_would_only_look_configured_stops_the_start(
+    given: dict[str, str], missing: str
+) -> None:
+    """A bank that nobody serves, letters and signatures for 127.0.0.1: all of it started."""
+    with pytest.raises(ValidationError, match=f"half configured: {missing} is not set"):
+        IsolatedSettings.model_validate(given)
+    given |= {"DARKROOM_MODE": "demo"}
+    IsolatedSettings.model_validate(given)

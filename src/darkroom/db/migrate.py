@@ -8,12 +8,15 @@ from typing import Final, LiteralString, NamedTuple, cast
 
 from psycopg.sql import SQL
 
-from darkroom.db.database import Connection, Database
+from darkroom.db.database import Connection, Database, RowBusyError
 
 LOCK_KEY: Final = 0x6461726B726F6F6D
 """'darkroom' in ASCII: the advisory lock that lets one process migrate at a time."""
 MIGRATE_SECONDS: Final = 300
 """One file, waiting for another process's turn included."""
+TRIES: Final = 12
+"""Of one file: it waits 5 s for a table each time, a minute in all. Who waits for a table holds up all who come
+after, so it is asked for anew and not waited for longer."""
 _NAME: Final = re.compile(r"(\d{3})_([a-z0-9_]+)\.sql")
 
 
@@ -47,9 +50,11 @@ def list_migrations() -> list[Migration]:
 async def migrate(database: Database, report: Callable[[str], None] = lambda _line: None) -> int:
     """Apply what is missing; each file is one transaction. Returns how many were applied.
 
-    A crash between two files leaves the first ones applied and recorded; calling again goes on.
+    A crash between two files leaves the first ones applied and recorded; calling again goes on. A table that
+    somebody reads for longer than a file waits (an audit, a dump) is asked for again, TRIES times.
 
     Raises:
+        RowBusyError: it is still read.
         MigrationChangedError: an applied file was edited since.
         DatabaseUnavailableError: no database.
     """
@@ -62,10 +67,21 @@ async def migrate(database: Database, report: Callable[[str], None] = lambda _li
             "applied_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp())"
         )
     for migration in list_migrations():
-        if await _apply(database, migration):
+        if await _apply_in_time(database, migration, report):
             applied += 1
             report(f"✓ Migration {migration.version:03} complete")
     return applied
+
+
+async def _apply_in_time(
+    database: Database, migration: Migration, report: Callable[[str], None]
+) -> bool:
+    for _ in range(TRIES - 1):
+        try:
+            return await _apply(database, migration)
+        except RowBusyError:
+            report(f"… Migration {migration.version:03} waits: somebody reads its table")
+    return await _apply(database, migration)
 
 
 async def _lock(tx: Connection) -> None:

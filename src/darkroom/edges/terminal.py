@@ -1,6 +1,7 @@
 """What every command shares: settings, a loop that stops in order, and how findings look."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -25,9 +26,12 @@ from darkroom.db.database import (
     DatabaseUnavailableError,
     RowBusyError,
 )
+from darkroom.db.embedded import EmbeddedServerError
+from darkroom.db.migrate import MigrationChangedError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.kit.log import configure_logging
 from darkroom.kit.process import run_loop
 from darkroom.ports.checkup import Check
 from darkroom.ports.schedules import Schedules
@@ -53,7 +57,7 @@ class BuildApplication(Protocol):
 
 
 class OpenChecks(Protocol):
-    """`wiring.open_checks`."""
+    """`checks.open_checks`."""
 
     def __call__(self, settings: Settings) -> AbstractAsyncContextManager[Sequence[Check]]:
         """The checks of what is configured, and the parts they need, open while the block runs."""
@@ -131,9 +135,12 @@ class Wires:
 def settings_or_exit() -> Settings:
     """The settings, or one clear line and exit code 2."""
     try:
-        return read_settings()
+        settings = read_settings()
     except SettingsError as error:
         fail(str(error), code=2)
+    # What a command finds is its output, and for pipes; a server says more.
+    configure_logging(settings.log_shape, level=logging.WARNING)
+    return settings
 
 
 def fail(text: str, *, code: int = 1) -> NoReturn:
@@ -168,8 +175,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         return run_loop(main())
-    except SettingsError as error:
-        # Of what is read behind the environment: the brand's folder.
+    except (SettingsError, EmbeddedServerError, MigrationChangedError) as error:
+        # Settings: of what is read behind the environment, the brand's folder.
         fail(str(error))
     except RequestRefusedError as error:
         fail(f"{error.message} ({error.code})")

@@ -89,10 +89,19 @@ def examine_secret(name: str, secret: str | None, *, unset: str) -> Finding:
     return well(f"{name} is set")
 
 
-def examine_bot_token(token: str | None) -> Finding:
-    """Does it look like a token of BotFather's? Init data is checked with it; nobody is asked."""
+def examine_bot_token(token: str | None, *, has_mail: bool) -> Finding:
+    """Does it look like a token of BotFather's? Init data is checked with it; nobody is asked.
+
+    Args:
+        token: as it is set.
+        has_mail: people without Telegram can have a link by e-mail.
+    """
+    if token is None and has_mail:
+        return well(
+            "by a link in an e-mail; inside Telegram nobody can, without TELEGRAM_BOT_TOKEN"
+        )
     if token is None:
-        return wrong("nobody can sign in", "set TELEGRAM_BOT_TOKEN")
+        return wrong("nobody can sign in", "set TELEGRAM_BOT_TOKEN, or DARKROOM_MAIL_FOLDER")
     if _BOT_TOKEN.fullmatch(token) is None:
         return wrong("TELEGRAM_BOT_TOKEN is not a bot's token", "copy it from BotFather again")
     return well(f"init data of bot {token.partition(':')[0]} is accepted")

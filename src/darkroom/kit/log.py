@@ -1,9 +1,10 @@
 """Structured logging: one line an event, JSON unless a person is looking."""
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -11,6 +12,18 @@ SECRET_FIELDS: Final = frozenset(
     {"authorization", "token", "secret", "password", "signature", "init_data", "dsn", "cookie"}
 )
 """Fields whose values never reach a log line, whoever passes them."""
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error as it is when a line is written: whoever configured the log may have had another one."""
+
+    def write(self, text: str) -> int:
+        """As of a file."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """As of a file."""
+        sys.stderr.flush()
 
 
 def _hide_secrets(
@@ -41,7 +54,7 @@ def configure_logging(
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=False,
     )
 
