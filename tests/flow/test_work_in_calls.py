@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -12,6 +13,7 @@ from darkroom.core.budget import pause_provider, set_window
 from darkroom.core.due import Way, next_due_seconds
 from darkroom.flow import work_in_calls
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.pay_back import GoodwillRequest, pay_back
 from darkroom.flow.steps import Step
 from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.work_in_calls import (
@@ -23,6 +25,7 @@ from darkroom.flow.work_in_calls import (
     work_rounds,
 )
 from darkroom.ports.generation import GenerationRequest, NoAnswer, Working
+from darkroom.ports.payments import PaymentProviderUnavailableError, RefundAnswer, RefundCall
 from tests.shop import Shop
 
 
@@ -57,7 +60,7 @@ def bell(shop: Shop) -> _Bell:
 async def _next_due(shop: Shop) -> float | None:
     ways = [Way("scripted", "scripted", "scripted:", shop.provider.price_credits)]
     async with shop.database.connection() as tx:
-        return await next_due_seconds(tx, ways)
+        return await next_due_seconds(tx, ways, banks=["bank"])
 
 
 async def test_one_call_makes_a_whole_set_and_rings_for_nothing(shop: Shop, bell: _Bell) -> None:
@@ -208,7 +211,8 @@ async def test_a_lease_that_somebody_holds_is_waited_for_not_taken(shop: Shop, b
     assert len(shop.provider.created) == 7
 
 
-async def test_the_next_call_is_never_farther_than_the_clock(shop: Shop, bell: _Bell) -> None:
+async def test_what_comes_after_the_next_ticks_is_left_to_them(shop: Shop, bell: _Bell) -> None:
+    """Rung for at the limit, each tick began a chain of bells that never ended: thousands of messages a day."""
     await shop.sold()
     await shop.rows(
         "INSERT INTO provider_budgets (provider, paused_until) "
@@ -217,7 +221,11 @@ async def test_the_next_call_is_never_farther_than_the_clock(shop: Shop, bell: _
     )
     bell.rung.clear()
     await work_in_call(shop.darkroom)
-    assert bell.rung == [LOOK_AHEAD_SECONDS]
+    assert bell.rung == []
+    until = "UPDATE provider_budgets SET paused_until = darkroom_now() + INTERVAL '800 s' RETURNING provider"
+    await shop.rows(until)
+    await work_in_call(shop.darkroom)
+    assert [round(seconds) for seconds in bell.rung] == [800]
     await shop.rows("UPDATE provider_budgets SET paused_until = '-infinity' RETURNING provider")
     await work_rounds(shop.darkroom)
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
@@ -232,8 +240,8 @@ async def test_a_spent_day_is_not_knocked_at_every_second(shop: Shop, bell: _Bel
     bell.rung.clear()
     done = await work_in_call(shop.darkroom)
     assert (done["submit"], await shop.value("SELECT count(*) FROM generated_photos")) == (1, 1)
-    # Until midnight, or as far as anybody looks ahead.
-    assert HELD_SECONDS < bell.rung[0] <= LOOK_AHEAD_SECONDS
+    # At midnight; the ticks see to it until it is near.
+    assert all(HELD_SECONDS < seconds <= LOOK_AHEAD_SECONDS for seconds in bell.rung)
 
 
 async def test_a_models_pause_and_a_full_window_are_waited_for(shop: Shop, bell: _Bell) -> None:
@@ -334,3 +342,64 @@ async def test_a_slow_house_step_never_starves_those_behind_it(
         now = datetime.fromtimestamp(minute * 60, UTC)
         await house_rounds(shop.darkroom, clock=lambda now=now: now)
     assert ran == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+
+
+async def test_a_refund_of_a_bank_that_is_gone_rings_no_bell(shop: Shop, bell: _Bell) -> None:
+    """A message every ten seconds, for as long as its settings were missing."""
+    await _unused_goes_back(shop)
+    shop.darkroom = replace(shop.darkroom, payments={})
+    bell.rung.clear()
+    for _ in range(3):
+        await work_in_call(shop.darkroom)
+    assert bell.rung == []
+    assert await shop.value("SELECT status FROM refunds") == "requested"
+    shop.darkroom = replace(shop.darkroom, payments={"bank": shop.bank})
+    await work_in_call(shop.darkroom)
+    assert await shop.value("SELECT status FROM payments") == "refunded"
+
+
+async def test_a_refund_that_waits_for_another_of_its_payment_rings_no_bell(
+    shop: Shop, bell: _Bell
+) -> None:
+    """A transfer takes days; what is owed beside it was knocked for every ten seconds of them."""
+    payment_id, _ = await _sold_and_asked_twice(shop)
+    shop.bank.silent = True
+    bell.rung.clear()
+    for _ in range(3):
+        await shop.advance(60)
+        await work_in_call(shop.darkroom)
+    assert sorted(row["status"] for row in await shop.rows("SELECT status FROM refunds")) == [
+        "requested",
+        "unknown",
+    ]
+    assert HELD_SECONDS not in bell.rung
+    shop.bank.silent = False
+    await shop.drain()
+    back = "SELECT sum(settled_minor) FROM refunds WHERE payment_id = %s"
+    assert await shop.value(back, payment_id) == 200
+
+
+async def _unused_goes_back(shop: Shop) -> None:
+    payment_id = await shop.ordered(await shop.customer())
+    shop.bank.pays(payment_id)
+    await shop.notify(payment_id)
+    await shop.step("notice")
+    await pay_back(shop.darkroom, GoodwillRequest(payment_id, None, "kind", uuid4()))
+
+
+async def _sold_and_asked_twice(shop: Shop) -> tuple[int, int]:
+    """A delivered set, and twice a ruble of it owed; the bank has not answered the first call."""
+    payment_id = await shop.ordered(await shop.customer(), order_style="signature")
+    shop.bank.pays(payment_id)
+    await shop.notify(payment_id)
+    await shop.drain()
+
+    async def lost(_call: RefundCall) -> RefundAnswer | None:
+        raise PaymentProviderUnavailableError("timeout")
+
+    shop.bank.on_refund = lost
+    for _ in range(2):
+        await pay_back(shop.darkroom, GoodwillRequest(payment_id, 100, "kind", uuid4()))
+    await shop.step("refund")
+    shop.bank.on_refund = None
+    return payment_id, 2

@@ -43,8 +43,12 @@ SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
     WHERE status IN ('pending', 'processing')
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM inbox
     WHERE processed_at IS NULL
-    UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM refunds
-    WHERE status IN ('requested', 'unknown')
+    -- Of a bank that is configured, and of one payment one at a time, as they are claimed.
+    UNION ALL SELECT greatest(r.due_at, coalesce(r.lease_until, r.due_at)) FROM refunds r
+    WHERE r.status IN ('requested', 'unknown')
+      AND (SELECT p.provider FROM payments p WHERE p.id = r.payment_id) = ANY(%(banks)s)
+      AND NOT (r.status = 'requested' AND EXISTS (SELECT FROM refunds o
+               WHERE o.payment_id = r.payment_id AND o.id <> r.id AND o.status IN ('sending', 'unknown')))
     UNION ALL SELECT lease_until FROM refunds WHERE status = 'sending'
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM mail_outbox
     WHERE status = 'pending' AND %(sends_mail)s
@@ -65,12 +69,12 @@ class Way:
 
 
 async def next_due_seconds(
-    tx: Connection, ways: Sequence[Way], *, sends_mail: bool = False
+    tx: Connection, ways: Sequence[Way], *, banks: Sequence[str], sends_mail: bool = False
 ) -> float | None:
     """Seconds until something can be done, 0 or less when it can already; None: nothing is open. Read only.
 
-    Queued photos can be offered when their provider's pause, window and day allow; letters where there is
-    somebody who carries them.
+    Queued photos can be offered when their provider's pause, window and day allow; refunds where their bank is
+    one of `banks`, letters where there is somebody who carries them.
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -79,6 +83,7 @@ async def next_due_seconds(
                 "providers": [way.provider for way in ways],
                 "accounts": [way.account for way in ways],
                 "model_keys": [way.model_key for way in ways],
+                "banks": list(banks),
                 "sends_mail": sends_mail,
                 "prices": [way.price_credits for way in ways],
             },

@@ -33,7 +33,8 @@ HELD_SECONDS: Final = 10
 WAIT_SECONDS: Final = 5
 """What is due sooner is waited for: a message costs about as much as so many idle seconds, and comes later."""
 LOOK_AHEAD_SECONDS: Final = 900
-"""The longest delay of the next call: as long as a provider is asked about one task. Cron looks more often."""
+"""The longest delay of the next call: as long as a provider is asked about one task. What is due later is left
+to the clock, which ticks more often: rung for at this limit, each tick began a chain of bells without end."""
 
 
 async def work_rounds(darkroom: Darkroom, *, seconds: float = ROUND_SECONDS) -> Counter[str]:
@@ -69,7 +70,8 @@ async def work_in_call(darkroom: Darkroom, *, seconds: float = ROUND_SECONDS) ->
             break
         await asyncio.sleep(pause)
     await checkpoint("call.before_ring")
-    await darkroom.doorbell.ring(after_seconds=min(max(due_seconds, 1), LOOK_AHEAD_SECONDS))
+    if due_seconds <= LOOK_AHEAD_SECONDS:
+        await darkroom.doorbell.ring(after_seconds=max(due_seconds, 1))
     return done
 
 
@@ -128,7 +130,9 @@ async def _next_due(darkroom: Darkroom) -> float | None:
     ]
     try:
         async with darkroom.database.connection() as tx:
-            return await next_due_seconds(tx, ways, sends_mail=darkroom.mailer is not None)
+            return await next_due_seconds(
+                tx, ways, banks=list(darkroom.payments), sends_mail=darkroom.mailer is not None
+            )
     except (DatabaseUnavailableError, RowBusyError, DatabaseRefusedError):
         log.exception("next call not known")
         return WAIT_SECONDS + 1
