@@ -80,6 +80,9 @@ class Limits(BaseModel):
     sign_in_links_max: int = 5
     sign_in_links_window_seconds: float = 3600
     """Five letters an hour to one address: enough for whoever looks into the wrong mailbox, and no flood."""
+    sign_in_letters_max: int = 300
+    """And to all: anybody may ask, for anybody's address. A shop of a thousand sets a day writes some hundred
+    at its best hour. Not counted to the letter: of two at once, both may be the last."""
     mail_retry_base_seconds: float = 5
     mail_retry_cap_seconds: float = 300
     mail_tries_max: int = 10

@@ -127,6 +127,18 @@ async def test_asking_at_once_makes_one_user_and_five_letters(shop: Shop) -> Non
     await _ask(shop)
 
 
+async def test_nobody_has_the_shop_write_to_any_number_of_strangers(shop: Shop) -> None:
+    """Sixty addresses, sixty letters: the limit was one address's alone."""
+    limits = shop.darkroom.limits.model_copy(update={"sign_in_letters_max": 4})
+    shop.darkroom = replace(shop.darkroom, limits=limits)
+    for number in range(4):
+        await _ask(shop, f"stranger-{number}@example.com")
+    assert await _code(_ask(shop, "one-more@example.com")) == (503, "MAIL_BUSY")
+    assert await shop.value("SELECT count(*) FROM users") == 4, "and nobody was made"
+    await shop.advance(3601)
+    await _ask(shop, "one-more@example.com")
+
+
 async def test_twin_without_the_lock_more_letters_go_out(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,17 @@ async def count_recent_mail(tx: Connection, *, user_id: int, window_seconds: flo
         return int(await cursor.fetchone() or 0)
 
 
+async def is_flooded(tx: Connection, *, window_seconds: float, letters_max: int) -> bool:
+    """Whether so many letters were written within the window, to whomever. Looks at no more of them."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT count(*) FROM (SELECT FROM mail_outbox "
+            "WHERE created_at > (SELECT darkroom_now()) - make_interval(secs => %s) LIMIT %s) recent",
+            [window_seconds, letters_max],
+        )
+        return int(await cursor.fetchone() or 0) >= letters_max
+
+
 async def claim_mail(tx: Connection, *, limit: int, lease_seconds: float) -> list[MailClaim]:
     """Lease letters that are due, oldest first. `due_at` moves behind the lease: a bad one can't block."""
     async with tx.cursor(row_factory=class_row(MailClaim)) as cursor:

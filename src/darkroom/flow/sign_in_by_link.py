@@ -7,7 +7,7 @@ of this address was here before, and a link is used by a button, not by opening 
 from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
-from darkroom.core.mail_outbox import count_recent_mail, insert_mail
+from darkroom.core.mail_outbox import count_recent_mail, insert_mail, is_flooded
 from darkroom.core.people import find_user
 from darkroom.core.requests import lock_user
 from darkroom.core.sessions import find_session_user, open_session
@@ -47,7 +47,7 @@ async def ask_sign_in_link(
 
     Raises:
         RequestRefusedError: 400 INVALID_EMAIL or UNKNOWN_LOCALE; 429 TOO_MANY_LINKS after five in an hour;
-            503 MAIL_OFF where nobody carries letters.
+            503 MAIL_OFF where nobody carries letters, and MAIL_BUSY when too many were written to all.
         RowBusyError, DatabaseUnavailableError: ask again.
     """
     if darkroom.mailer is None:
@@ -68,6 +68,7 @@ async def ask_sign_in_link(
         if known is not None:
             return known
         await _refuse_too_many(darkroom, tx, user_id)
+        await _refuse_a_flood(darkroom, tx)
         link_id = await _insert_link(darkroom, tx, user_id, request_id)
         await insert_mail(tx, user_id=user_id, link_id=link_id, address=address, locale=locale)
         await checkpoint("mail.before_commit")
@@ -92,6 +93,19 @@ async def _refuse_too_many(darkroom: Darkroom, tx: Connection, user_id: int) -> 
     if written >= limits.sign_in_links_max:
         raise RequestRefusedError(
             429, "TOO_MANY_LINKS", "Too many links were asked for; please look into the letters"
+        )
+
+
+async def _refuse_a_flood(darkroom: Darkroom, tx: Connection) -> None:
+    limits = darkroom.limits
+    if await is_flooded(
+        tx,
+        window_seconds=limits.sign_in_links_window_seconds,
+        letters_max=limits.sign_in_letters_max,
+    ):
+        log.error("too many sign-in letters", letters_max=limits.sign_in_letters_max)
+        raise RequestRefusedError(
+            503, "MAIL_BUSY", "Too many people are signing in; please try again in a while"
         )
 
 
