@@ -18,6 +18,7 @@ from darkroom.config import Settings, read_settings
 from darkroom.db.database import DatabaseRefusedError, DatabaseUnavailableError, RowBusyError
 from darkroom.edges.envelope import failure
 from darkroom.flow.prepare import prepare
+from darkroom.flow.recognize_store import ForeignStoreError
 from darkroom.kit.log import configure_logging, get_logger
 from darkroom.limits import Limits
 from darkroom.wiring import build_application, bundled_catalog, open_darkroom, read_brand
@@ -53,7 +54,12 @@ class OnDemand:
             return
         try:
             joined = await self._join()
-        except (DatabaseUnavailableError, DatabaseRefusedError, RowBusyError):
+        except (
+            DatabaseUnavailableError,
+            DatabaseRefusedError,
+            ForeignStoreError,
+            RowBusyError,
+        ):
             log.exception("not joined yet")
             refusal = failure(
                 503,

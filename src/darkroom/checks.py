@@ -18,6 +18,7 @@ from darkroom.db.embedded import EmbeddedServerError
 from darkroom.flow.examine import (
     examine_bot_token,
     examine_intake,
+    examine_mark,
     examine_payments,
     examine_provider,
     examine_secret,
@@ -25,6 +26,7 @@ from darkroom.flow.examine import (
 )
 from darkroom.ports.checkup import Check, Finding, doubtful, well, wrong
 from darkroom.ports.generation import CreditMeter
+from darkroom.ports.storage import ObjectStore
 from darkroom.wiring import (
     bank_url,
     bundled_portrait,
@@ -43,13 +45,13 @@ async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
     async with AsyncExitStack() as stack:
         intake = ProcessIntake(processes=1)
         stack.push_async_callback(intake.close)
+        store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
         checks = [
-            await _database_check(settings, stack),
+            *await _database_checks(settings, store, stack),
             Check("opening files", partial(examine_intake, intake, bundled_portrait())),
             _bank_check(settings, stack),
+            Check("object store", partial(examine_store, store)),
         ]
-        store = open_storage(store_place(settings), settings.data_dir.absolute() / "objects")
-        checks.append(Check("object store", partial(examine_store, store)))
         for name, provider in generation_of(settings, store).items():
             stack.push_async_callback(provider.close)
             if name == settings.generation_provider or isinstance(provider, CreditMeter):
@@ -65,14 +67,18 @@ async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
         yield checks
 
 
-async def _database_check(settings: Settings, stack: AsyncExitStack) -> Check:
+async def _database_checks(
+    settings: Settings, store: ObjectStore, stack: AsyncExitStack
+) -> list[Check]:
     try:
         database = await stack.enter_async_context(open_database(settings))
     except EmbeddedServerError as error:
-        return _known("database", wrong(str(error), "DARKROOM_DATA_DIR, and is the disk full?"))
-    return Check(
-        "database", partial(examine_database, database, pool_size=settings.database_pool_size)
-    )
+        return [_known("database", wrong(str(error), "DARKROOM_DATA_DIR, and is the disk full?"))]
+    examine = partial(examine_database, database, pool_size=settings.database_pool_size)
+    return [
+        Check("database", examine),
+        Check("whose store", partial(examine_mark, database, store)),
+    ]
 
 
 def _bank_check(settings: Settings, stack: AsyncExitStack) -> Check:

@@ -58,6 +58,7 @@ from darkroom.flow.receive import (
     receive_queue_failure,
     receive_queue_message,
 )
+from darkroom.flow.recognize_store import adopt_store
 from darkroom.flow.reconcile import Look, close_by_hand, read_differences, reconcile
 from darkroom.flow.redo_photo import redo_photo, redos_left
 from darkroom.flow.remove import remove_avatar, remove_selfie
@@ -132,6 +133,7 @@ def tell(world: World, crash: Crash) -> None:
     world.insist(lambda shop: shop.paid(customer))
     world.crash = crash
     world.insist(lambda shop: prepare(shop.darkroom, bundled_catalog()))
+    world.insist(lambda shop: adopt_store(shop.darkroom))
     _come_and_go(world)
     _spare_avatar(world, customer)
     _paid_by_notice(world, customer)

@@ -1,17 +1,22 @@
 """A terminal before a database that is not what the program expects: one line, and no stack."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from darkroom.config import Settings
+from darkroom.config import IsolatedSettings, Settings
 from darkroom.db.database import Database, RowBusyError
 from darkroom.db.embedded import EmbeddedServerError
 from darkroom.db.migrate import MigrationChangedError
 from darkroom.edges.cli import build_cli
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.recognize_store import StoreIs, look_at_store
+from tests.shop import open_shop
 from tests.wires import wires_of
 
 
@@ -63,3 +68,26 @@ def test_what_an_operator_can_mend_is_one_line(breaks: Exception, said: str) -> 
     assert answer.exit_code == 1
     assert said in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
+
+
+def test_a_store_is_adopted_by_a_command(dsn: str, tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def open_darkroom(_settings: Settings) -> AsyncGenerator[Darkroom]:
+        database = Database(dsn)
+        await database.open()
+        try:
+            async with open_shop(database, tmp_path) as shop:
+                yield shop.darkroom
+        finally:
+            await database.close()
+
+    async def whose() -> StoreIs:
+        async with open_darkroom(IsolatedSettings.model_validate({})) as darkroom:
+            return await look_at_store(darkroom.database, darkroom.store)
+
+    with psycopg.connect(dsn, autocommit=True) as one:
+        one.execute("UPDATE store_mark SET written_at = now()")
+    assert asyncio.run(whose()) is StoreIs.FOREIGN
+    answer = CliRunner().invoke(build_cli(wires_of(open_darkroom=open_darkroom)), ["adopt-store"])
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    assert asyncio.run(whose()) is StoreIs.OURS

@@ -38,6 +38,7 @@ from darkroom.edges.terminal import (
 )
 from darkroom.flow.forget_me import forget_telegram_user
 from darkroom.flow.place_dev_order import DevOrder, place_dev_order
+from darkroom.flow.recognize_store import adopt_store
 from darkroom.flow.replay_letters import LIST_MAX as LETTERS_MAX
 from darkroom.flow.replay_letters import Replays, read_dead_letters, replay_letters
 from darkroom.flow.stock_catalog import CatalogFileError, export_catalog, stock_catalog
@@ -190,6 +191,12 @@ def _add_database(app: typer.Typer, wires: Wires) -> None:
         applied = run(_migrate(wires, settings))
         console.print(f"{applied} migrations applied" if applied else "nothing to migrate")
 
+    @app.command("adopt-store")
+    def adopt() -> None:
+        """Say that the configured object store is the one from now on. What another holds stays there."""
+        run(_adopt_store(wires, settings_or_exit()))
+        console.print("the object store bears this database's mark")
+
     @app.command("audit")
     def audit(
         *,
@@ -228,6 +235,11 @@ def _add_leaving(app: typer.Typer, wires: Wires) -> None:
             console.print("no such customer, or they left before")
         else:
             console.print(f"user {user_id} is signed out; a worker erases the rest")
+
+
+async def _adopt_store(wires: Wires, settings: Settings) -> None:
+    async with wires.open_darkroom(settings) as darkroom:
+        await adopt_store(darkroom)
 
 
 async def _forget(wires: Wires, settings: Settings, telegram_user_id: int) -> int | None:

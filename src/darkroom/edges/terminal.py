@@ -31,10 +31,12 @@ from darkroom.db.migrate import MigrationChangedError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
+from darkroom.flow.recognize_store import ForeignStoreError
 from darkroom.kit.log import configure_logging
 from darkroom.kit.process import run_loop
 from darkroom.ports.checkup import Check
 from darkroom.ports.schedules import Schedules
+from darkroom.ports.storage import StorageUnavailableError
 
 T = TypeVar("T")
 console: Final = Console(highlight=False)
@@ -175,13 +177,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         return run_loop(main())
-    except (SettingsError, EmbeddedServerError, MigrationChangedError) as error:
+    except (
+        SettingsError,
+        EmbeddedServerError,
+        ForeignStoreError,
+        MigrationChangedError,
+    ) as error:
         # Settings: of what is read behind the environment, the brand's folder.
         fail(str(error))
     except RequestRefusedError as error:
         fail(f"{error.message} ({error.code})")
     except UserLeftError:
         fail("this customer asked to be forgotten")
+    except StorageUnavailableError as error:
+        fail(f"the object store does not answer: {error}")
     except (RowBusyError, DatabaseUnavailableError, DatabaseRefusedError) as error:
         fail(_database_said(error))
     except asyncio.CancelledError:

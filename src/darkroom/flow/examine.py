@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavailableError
+from darkroom.flow.recognize_store import StoreIs, look_at_store
 from darkroom.ports.checkup import Finding, doubtful, well, wrong
 from darkroom.ports.generation import (
     CreditMeter,
@@ -62,6 +64,24 @@ async def examine_store(store: ObjectStore) -> Finding:
     except NoLinksError:
         return well("a folder keeps what is put there, once")
     return well("keeps what is put there, once, and gives addresses")
+
+
+async def examine_mark(database: Database, store: ObjectStore) -> Finding:
+    """Is the store the one that the database's photos are in?"""
+    try:
+        found = await look_at_store(database, store)
+    except (StorageUnavailableError, DatabaseUnavailableError, DatabaseRefusedError):
+        return doubtful("not looked at", "mend the database and the object store first")
+    match found:
+        case StoreIs.OURS:
+            return well("the object store is the one that this database's photos are in")
+        case StoreIs.UNMARKED:
+            return well("the object store is new: the first start marks it")
+        case StoreIs.FOREIGN:
+            return wrong(
+                "the object store is not the one that this database's photos are in",
+                "DARKROOM_STORAGE_URL or DARKROOM_DATA_DIR; a new one on purpose: darkroom adopt-store",
+            )
 
 
 async def examine_provider(provider: GenerationProvider) -> Finding:

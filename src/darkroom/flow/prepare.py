@@ -1,12 +1,18 @@
-"""What every process does once before it works: the catalog is there, and the providers' limits are known."""
+"""What every process does once before it works: it knows its store, its catalog and its providers' limits."""
 
 from darkroom.core.budget import set_window
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.recognize_store import recognize_store
 from darkroom.flow.stock_catalog import stock_catalog
 
 
 async def prepare(darkroom: Darkroom, catalog_text: str) -> None:
-    """Stock an empty catalog and write the configured windows. Safe at once and any number of times."""
+    """Recognize the store, stock an empty catalog, write the configured windows. Safe at once, and again.
+
+    Raises:
+        ForeignStoreError: the object store is another database's.
+    """
+    await recognize_store(darkroom)
     await stock_catalog(darkroom.database, catalog_text, only_if_empty=True)
     async with darkroom.database.transaction() as tx:
         accounts = {one.account: one for one in darkroom.generation.values()}

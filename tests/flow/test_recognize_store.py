@@ -1,0 +1,106 @@
+"""The object store is the one that the database's photos are in, or nobody works with it."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from darkroom.adapters.storage import open_storage
+from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.examine import examine_mark
+from darkroom.flow.prepare import prepare
+from darkroom.flow.recognize_store import (
+    MARK_KEY,
+    ForeignStoreError,
+    adopt_store,
+    recognize_store,
+)
+from darkroom.ports.checkup import Grade
+from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
+from darkroom.wiring import bundled_catalog
+from tests.shop import Shop
+
+
+def _on(shop: Shop, folder: Path) -> Darkroom:
+    """The same database, with a store of its own: another machine."""
+    return replace(shop.darkroom, store=open_storage(None, folder))
+
+
+async def test_two_machines_with_a_folder_each_do_not_work_beside_each_other(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Photos were delivered into the one and looked for in the other: 404, paid for, and a clean audit."""
+    here, there = _on(shop, tmp_path / "here"), _on(shop, tmp_path / "there")
+    await prepare(here, bundled_catalog())
+    await prepare(here, bundled_catalog())
+    with pytest.raises(ForeignStoreError, match="DARKROOM_STORAGE_URL or DARKROOM_DATA_DIR"):
+        await prepare(there, bundled_catalog())
+    with pytest.raises(ObjectMissingError):
+        await there.store.get(MARK_KEY)
+
+
+async def test_many_first_starts_at_once_mark_it_once(shop: Shop, tmp_path: Path) -> None:
+    here = _on(shop, tmp_path / "here")
+    await asyncio.gather(*(recognize_store(here) for _ in range(8)))
+    mark = (await here.store.get(MARK_KEY)).decode().strip()
+    assert mark == str(await shop.value("SELECT id FROM store_mark WHERE written_at IS NOT NULL"))
+
+
+async def test_a_mark_whose_process_died_is_noted_by_the_next_start(
+    shop: Shop, tmp_path: Path
+) -> None:
+    here = _on(shop, tmp_path / "here")
+    await recognize_store(here)
+    await shop.rows("UPDATE store_mark SET written_at = NULL RETURNING number")
+    await recognize_store(here)
+    assert await shop.value("SELECT written_at IS NOT NULL FROM store_mark")
+
+
+async def test_another_databases_store_is_not_marked_over(shop: Shop, tmp_path: Path) -> None:
+    here = _on(shop, tmp_path / "here")
+    await here.store.put_once(MARK_KEY, b"another one\n", "text/plain")
+    with pytest.raises(ForeignStoreError):
+        await recognize_store(here)
+    await shop.rows("UPDATE store_mark SET written_at = darkroom_now() RETURNING number")
+    with pytest.raises(ForeignStoreError):
+        await recognize_store(here)
+    assert await here.store.get(MARK_KEY) == b"another one\n"
+
+
+async def test_an_operator_may_say_that_it_is_the_one_from_now_on(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """After a restore, a move, a lost bucket."""
+    here, there = _on(shop, tmp_path / "here"), _on(shop, tmp_path / "there")
+    await recognize_store(here)
+    await there.store.put_once(MARK_KEY, b"x" * 100, "text/plain")
+    for _ in range(2):
+        await adopt_store(there)
+    await recognize_store(there)
+
+
+async def test_a_store_that_is_away_stops_nobody(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders wait for it; a restart meanwhile must not be the end of the shop."""
+    here = _on(shop, tmp_path / "here")
+
+    async def away(_key: str, *, most_bytes: int = 0) -> bytes:
+        del most_bytes
+        raise StorageUnavailableError("get: TimeoutError")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.store, "get", away)
+        await recognize_store(here)
+        assert (await examine_mark(shop.database, here.store)).grade is Grade.DOUBTFUL
+    assert await shop.value("SELECT written_at FROM store_mark") is None
+    await recognize_store(here)
+
+
+async def test_doctor_says_whose_store_it_is(shop: Shop, tmp_path: Path) -> None:
+    here, there = _on(shop, tmp_path / "here"), _on(shop, tmp_path / "there")
+    assert (await examine_mark(shop.database, here.store)).grade is Grade.WELL
+    await recognize_store(here)
+    assert (await examine_mark(shop.database, here.store)).grade is Grade.WELL
+    assert (await examine_mark(shop.database, there.store)).grade is Grade.WRONG
