@@ -53,6 +53,13 @@ class Settings(BaseSettings):
         "127.0.0.1", alias="DARKROOM_HOST", description="address the server listens on"
     )
     port: int = Field(8000, alias="DARKROOM_PORT", ge=0, le=65535, description="port it listens on")
+    metrics_port: Annotated[int | None, BeforeValidator(strip)] = Field(
+        None,
+        alias="DARKROOM_METRICS_PORT",
+        ge=0,
+        le=65535,
+        description="a port for this process's /metrics alone; unset: on the server's own",
+    )
     public_url: OwnAddress = Field(
         None,
         alias="DARKROOM_PUBLIC_URL",

@@ -308,6 +308,7 @@ def build_application(
             else TelegramInitData(settings.telegram_bot_token.get_secret_value()),
             background=None if worker is None else worker.running(),
             mounts=mounts or {},
+            shows_metrics=settings.metrics_port is None,
         ),
     )
 

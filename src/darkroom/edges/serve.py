@@ -9,8 +9,9 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import start_http_server
 
-from darkroom.config import Settings
+from darkroom.config import Settings, SettingsError
 from darkroom.db.migrate import migrate
 from darkroom.edges.terminal import Wires, console
 from darkroom.edges.worker import Worker
@@ -57,9 +58,38 @@ def make_server(application: FastAPI, settings: Settings) -> Server:
     )
 
 
+@contextmanager
+def metrics_shown(settings: Settings) -> Generator[int | None]:
+    """This process's metrics on a port of their own, if there is one, while the block runs. Yields its number.
+
+    What a worker alone knows (audits, the bucket, the providers) stands in its own process.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
+    if settings.metrics_port is None:
+        yield None
+        return
+    try:
+        server, thread = start_http_server(settings.metrics_port, addr=settings.host)
+    except OSError as error:
+        raise SettingsError(f"DARKROOM_METRICS_PORT cannot be listened on: {error}") from None
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 async def serve(wires: Wires, settings: Settings, *, with_worker: bool) -> None:
     """Migrate, stock an empty catalog, and answer requests until SIGTERM or Ctrl-C."""
     configure_logging(settings.log_shape)
+    with metrics_shown(settings):
+        await _serve(wires, settings, with_worker=with_worker)
+
+
+async def _serve(wires: Wires, settings: Settings, *, with_worker: bool) -> None:
     async with wires.open_darkroom(settings) as darkroom, wires.open_mounts(settings) as mounts:
         await migrate(darkroom.database, console.print)
         await prepare(darkroom, wires.bundled_catalog())
@@ -83,12 +113,13 @@ async def serve(wires: Wires, settings: Settings, *, with_worker: bool) -> None:
 async def work(wires: Wires, settings: Settings) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
     configure_logging(settings.log_shape)
-    async with wires.open_darkroom(settings) as darkroom:
-        await migrate(darkroom.database, console.print)
-        await prepare(darkroom, wires.bundled_catalog())
-        worker = Worker(darkroom)
-        spare_the_collector()
-        await worker.run_forever()
+    with metrics_shown(settings):
+        async with wires.open_darkroom(settings) as darkroom:
+            await migrate(darkroom.database, console.print)
+            await prepare(darkroom, wires.bundled_catalog())
+            worker = Worker(darkroom)
+            spare_the_collector()
+            await worker.run_forever()
 
 
 def listen_on_free_port() -> socket.socket:

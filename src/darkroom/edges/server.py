@@ -46,6 +46,7 @@ class ServerParts:
         serverless: no worker lives anywhere: deliveries and cron calls do the work.
         background: runs while the server does (the worker, when it lives in the same process).
         mounts: other applications by path (the sandbox bank in demo mode).
+        shows_metrics: /metrics is here, and has no port of its own.
     """
 
     demo: bool
@@ -57,6 +58,7 @@ class ServerParts:
     serverless: bool = False
     background: AbstractAsyncContextManager[None] | None = None
     mounts: Mapping[str, ASGIApp] = field(default_factory=dict[str, ASGIApp])
+    shows_metrics: bool = True
 
 
 def build_server(darkroom: Darkroom, parts: ServerParts) -> FastAPI:
@@ -109,6 +111,8 @@ def build_server(darkroom: Darkroom, parts: ServerParts) -> FastAPI:
     )
     for room in rooms:
         app.include_router(room.router)
+    if parts.shows_metrics:
+        app.include_router(ops.metrics_router)
     for path, mounted in parts.mounts.items():
         app.mount(path, mounted)
     install_error_answers(app, lost)

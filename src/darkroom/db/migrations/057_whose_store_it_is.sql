@@ -5,7 +5,7 @@ SET LOCAL statement_timeout = '60s';
 
 CREATE TABLE store_mark (
     -- There is one.
-    number SMALLINT PRIMARY KEY DEFAULT 1 CHECK (number = 1),
+    number BIGINT PRIMARY KEY DEFAULT 1 CHECK (number = 1),
     id UUID NOT NULL DEFAULT gen_random_uuid(),
     -- When the store was first seen to bear it. NULL: the next process that starts writes it.
     written_at TIMESTAMPTZ
