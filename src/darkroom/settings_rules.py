@@ -95,7 +95,7 @@ def check_database_url(url: SecretStr | None) -> SecretStr | None:
             conninfo_to_dict(url.get_secret_value())
         except ProgrammingError:
             raise ValueError(
-                "this is no address of PostgreSQL: postgresql://user:password@host/name"
+                "this is no address of PostgreSQL: postgresql://user@host/name"
             ) from None
     return url
 
