@@ -61,9 +61,9 @@ async def _granted_to_two(shop: Shop) -> list[int]:
         try:
             async with shop.database.transaction() as tx:
                 await tx.execute("SELECT set_config('lock_timeout', '300ms', TRUE)")
-                granted = await take_budget(tx, "scripted", wanted=20)
+                budget = await take_budget(tx, "scripted", wanted=20)
                 await both.wait()
-                return granted
+                return budget.granted
         except RowBusyError:
             await both.wait()
             return 0
@@ -214,6 +214,34 @@ async def test_a_silent_provider_opens_the_breaker_and_one_probe_closes_it(shop:
     assert await shop.value("SELECT status FROM generation_jobs") == "completed"
 
 
+async def _half_minutes(shop: Shop, count: int) -> None:
+    for _ in range(count):
+        await shop.advance(30)
+        while await shop.round():
+            pass
+
+
+async def test_a_set_that_is_never_answered_is_not_the_only_one_to_be_asked_with(
+    shop: Shop,
+) -> None:
+    """It stood first, took each probe of the breaker, and all waited for it: three quarters of an hour."""
+    await _limit(shop, None)
+    _, odd_job = await shop.sold(tier="premium")
+    odd = {row["id"] for row in await shop.rows("SELECT id FROM kie_tasks")}
+
+    async def never(request: GenerationRequest) -> NoAnswer | None:
+        return NoAnswer("timeout") if request.task_id in odd else None
+
+    shop.provider.on_create = never
+    await _half_minutes(shop, 6)
+    _, job = await shop.sold()
+    await _half_minutes(shop, 6)
+    assert (await shop.job(job.id))["status"] == "completed"
+    assert (await shop.job(odd_job.id))["status"] == "processing"
+    shop.provider.on_create = None
+    await shop.drain()
+
+
 async def test_a_small_order_is_not_behind_all_of_a_big_one(shop: Shop) -> None:
     """bugbook C4: the oldest ten blocked everybody else."""
     await _limit(shop, 4)
@@ -257,7 +285,7 @@ async def test_the_configured_window_is_written_once_and_keeps_a_pause(shop: Sho
     shop.provider.window_requests = 10
     await prepare(shop.darkroom, bundled_catalog())
     async with shop.database.transaction() as tx:
-        assert await take_budget(tx, "scripted", wanted=5) == 0
+        assert (await take_budget(tx, "scripted", wanted=5)).granted == 0
         view = (await view_budgets(tx))[0]
     assert (view.window_requests, view.pause_reason) == (10, "402")
 

@@ -145,14 +145,14 @@ async def _spent_by_two(shop: Shop) -> int:
         try:
             async with shop.database.transaction() as tx:
                 await tx.execute("SELECT set_config('lock_timeout', '300ms', TRUE)")
-                granted = await take_budget(
+                budget = await take_budget(
                     tx, "scripted", wanted=20, model="script", price_credits=1
                 )
                 await both.wait()
                 tasks = await claim_queued(
                     tx,
                     provider="scripted",
-                    limit=granted,
+                    limit=budget.granted,
                     lease_seconds=10,
                     model="script",
                     price_credits=1,

@@ -278,7 +278,8 @@ async def test_a_model_that_is_off_is_left_alone_and_the_other_takes_over(
     await submit_due_tasks(shop.darkroom)
     async with shop.database.transaction() as tx:
         for model, granted in (("nano-banana-pro", 0), ("nano-banana-2", 5)):
-            assert await take_budget(tx, "kie", wanted=5, model=model) == granted
+            budget = await take_budget(tx, "kie", wanted=5, model=model)
+            assert budget.granted == granted
     await shop.rows(
         "UPDATE provider_budgets SET shut_since = shut_since - INTERVAL '11 minutes' "
         "WHERE shut_since IS NOT NULL RETURNING provider"

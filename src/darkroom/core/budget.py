@@ -49,9 +49,14 @@ def model_key(account: str, model: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be created now, read behind the budget's lock."""
+    """What may be created now, read behind the budget's lock.
+
+    Attributes:
+        is_probe: the breaker has just let go, and one creation says whether the account answers again.
+    """
 
     granted: int
+    is_probe: bool
 
 
 async def set_window(
@@ -101,7 +106,7 @@ async def take_budget(
     wanted: int,
     model: str | None = None,
     price_credits: float | None = None,
-) -> int:
+) -> Budget:
     """How many creations may be claimed in this transaction, at most `wanted`.
 
     Locks the account's row until the commit, so that two processes never count the same window or the same
@@ -123,7 +128,7 @@ async def take_budget(
             SELECT CASE
                 WHEN b.paused_until > darkroom_now() OR m.paused_until > darkroom_now() THEN 0
                 WHEN b.silent_in_a_row >= %(breaker)s THEN least(1, room.places)
-                ELSE room.places END AS granted
+                ELSE room.places END AS granted, b.silent_in_a_row >= %(breaker)s AS is_probe
             FROM provider_budgets b
             LEFT JOIN provider_budgets m ON m.provider = %(model)s
             CROSS JOIN LATERAL (
@@ -146,7 +151,7 @@ async def take_budget(
             values,
         )
         budget = await cursor.fetchone()
-        return wanted if budget is None else budget.granted
+        return Budget(wanted, is_probe=False) if budget is None else budget
 
 
 async def next_place_seconds(tx: Connection, account: str) -> float | None:

@@ -97,6 +97,13 @@ SELECT """
 CLAIM_QUEUED: Final = _queued()
 CLAIM_QUEUED_FREE: Final = _queued(only_if=" AND (SELECT " + FREE + ")")
 """Where nothing is to be counted (FREE says when); elsewhere it finds nothing."""
+CLAIM_QUEUED_PROBE: Final = _queued(
+    only_if="""
+      AND NOT EXISTS (SELECT FROM kie_tasks other JOIN task_attempts a ON a.task_id = other.id
+                      WHERE other.job_id = kie_tasks.job_id AND a.called_at IS NOT NULL
+                        AND a.provider_task_id IS NULL AND a.refusal_code IS NULL)"""
+)
+"""Of sets whose creations were all answered: the others may be what the account does not answer to."""
 
 
 def _leasable(
@@ -175,6 +182,7 @@ async def claim_queued(
     model: str | None = None,
     price_credits: float | None = None,
     while_free: str | None = None,
+    is_probe: bool = False,
 ) -> list[TaskClaim]:
     """Move due tasks of one provider to `submitting` and write their attempt rows, in one statement.
 
@@ -182,10 +190,12 @@ async def claim_queued(
     without an answer; `settle_unknown` finds them when the lease ends.
 
     `while_free` names an account: then nothing is claimed while something is to be counted for it.
+    `is_probe`: only of sets whose creations were all answered.
     """
+    plain = CLAIM_QUEUED_PROBE if is_probe else CLAIM_QUEUED
     async with tx.cursor(row_factory=class_row(TaskClaim)) as cursor:
         await cursor.execute(
-            CLAIM_QUEUED if while_free is None else CLAIM_QUEUED_FREE,
+            plain if while_free is None else CLAIM_QUEUED_FREE,
             {
                 "provider": provider,
                 "limit": limit,

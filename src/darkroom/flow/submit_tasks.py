@@ -97,10 +97,15 @@ async def _claim_within_budget(darkroom: Darkroom, provider: str) -> list[TaskCl
                 claimed = None
     if claimed is None:
         async with darkroom.database.transaction() as tx:
-            granted = await take_budget(
+            budget = await take_budget(
                 tx, one.account, wanted=wanted, model=one.model, price_credits=one.price_credits
             )
-            claimed = await _claim(darkroom, tx, provider, limit=granted) if granted > 0 else []
+            granted, claimed = budget.granted, []
+            if granted > 0 and budget.is_probe:
+                # One set that is never answered must not be asked with again and again: all others wait for it.
+                claimed = await _claim(darkroom, tx, provider, limit=granted, is_probe=True)
+            if granted > 0 and not claimed:
+                claimed = await _claim(darkroom, tx, provider, limit=granted)
     if granted <= 0:
         await _look_when_there_is_a_place(darkroom, one.account)
     if len(claimed) == wanted:
@@ -115,6 +120,7 @@ async def _claim(
     *,
     limit: int,
     while_free: str | None = None,
+    is_probe: bool = False,
 ) -> list[TaskClaim]:
     one = darkroom.generation[provider]
     return await claim_queued(
@@ -125,6 +131,7 @@ async def _claim(
         model=one.model,
         price_credits=one.price_credits,
         while_free=while_free,
+        is_probe=is_probe,
     )
 
 
