@@ -251,14 +251,15 @@
   addEventListener("beforeunload", (event) => { if (uploading) event.preventDefault(); });
 
   // ---- choosing and paying ---------------------------------------------------------------------------------
-  document.addEventListener("change", () => {
+  function namePrice() {
     const button = $("#pay");
     if (!button) return;
     const way = $("[name=way]:checked");
     if (way && way.dataset.takes) for (const one of $$("[data-currency]")) one.hidden = one.dataset.currency !== way.dataset.takes;
     const price = $(".tier:has(:checked) [data-pay]:not([hidden])");
     if (price) button.textContent = price.dataset.pay;
-  });
+  }
+  document.addEventListener("change", namePrice);
   function pay() {
     const link = $("#checkout");
     if (!link || link.dataset.ready) return;
@@ -314,7 +315,11 @@
     }, 5000);
   }
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+    // A browser brings an earlier choice back after the page has begun.
+    else namePrice();
+  });
   addEventListener("pagehide", () => { if (stream) { stream.close(); stream = null; } });
 
   // ---- photos, full screen -----------------------------------------------------------------------------------
@@ -455,6 +460,7 @@
   function begin(within) {
     localTimes(within);
     uploads();
+    namePrice();
     pay();
     live();
     if (navigator.share) for (const one of $$("[data-send]", within)) one.hidden = false;
