@@ -47,3 +47,22 @@ async def test_without_scripts_the_pay_button_names_no_price_it_cannot_keep_to(
         await phone.go("/order")
         await phone.page.check(LARGE)
         await expect(phone.page.locator("#pay")).to_have_text(SAY.say("ru", "payment.open"))
+
+
+async def test_without_scripts_deleting_a_person_is_asked_about_on_a_page(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer = await shop.customer()
+    for dark in (False, True):
+        async with screen(stage, scripts=False, dark=dark) as phone:
+            page = phone.page
+            await sign_in_as(phone, customer.telegram_user_id)
+            await phone.go("/account")
+            await page.click(".person summary")
+            await page.click("form[action$=remove] button")
+            await expect(page.locator("h1")).to_have_text(SAY.say("ru", "common.sure"))
+            await phone.shot(f"sure-page-{'dark' if dark else 'light'}")
+            await phone.assert_fits()
+            await page.click("main a.button")
+            await page.wait_for_url("**/account")
+            assert await shop.value("SELECT count(*) FROM avatars WHERE deleted_at IS NULL") == 1

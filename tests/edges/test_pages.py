@@ -272,7 +272,7 @@ async def test_the_way_out_takes_everything_and_signs_out(
     shop: Shop, client: httpx.AsyncClient
 ) -> None:
     await come_in(client, await shop.customer())
-    answer = await client.post("/account/forget", headers=OURS)
+    answer = await client.post("/account/forget", data={"sure": "yes"}, headers=OURS)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/left")
     assert (await client.get("/left")).status_code == 200
     assert (await client.get("/sets")).status_code == 303
@@ -311,7 +311,7 @@ async def test_who_deleted_their_only_person_begins_again(
     people = [f"/avatars/{customer.avatar_id}"]
     for locale in ("ru", "en", "ru"):
         await client.get(f"/language/{locale}")
-        gone = await client.post(f"{people[-1]}/remove", headers=OURS)
+        gone = await client.post(f"{people[-1]}/remove", data={"sure": "yes"}, headers=OURS)
         assert gone.status_code == 303
         tabs = [await client.post("/start", headers=OURS) for _ in range(2)]
         assert [tab.status_code for tab in tabs] == [303, 303]
@@ -326,7 +326,10 @@ async def test_two_tabs_make_one_person_whatever_lies_between_their_looks(
     """The other tab's person came between the two: another key, and a second person."""
     customer = await shop.customer()
     await come_in(client, customer)
-    await client.post(f"/avatars/{customer.avatar_id}/remove", headers=OURS)
+    gone = await client.post(
+        f"/avatars/{customer.avatar_id}/remove", data={"sure": "yes"}, headers=OURS
+    )
+    assert gone.status_code == 303
     others: list[str] = []
 
     def then_another_tab(really: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -468,7 +471,10 @@ async def test_photos_that_were_deleted_are_not_said_to_have_failed(
     customer, job = await shop.sold()
     await shop.drain()
     await come_in(client, customer)
-    await client.post(f"/avatars/{customer.avatar_id}/remove", headers=OURS)
+    gone = await client.post(
+        f"/avatars/{customer.avatar_id}/remove", data={"sure": "yes"}, headers=OURS
+    )
+    assert gone.status_code == 303
     page = (await client.get(f"/sets/{job.id}")).text
     assert SAY.say("ru", "set.deleted") in page
     assert "empty-slot" not in page

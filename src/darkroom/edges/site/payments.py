@@ -7,8 +7,9 @@ from fastapi import APIRouter, Form, Response
 
 from darkroom.core.payments import PaymentView
 from darkroom.edges.fields import Id, Name, OptionalId
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.site.frame import Site, Visit, money
 from darkroom.edges.site.route import Framed, PageRoute, Seen
+from darkroom.edges.site.sure import YES, Sure, ask_first
 from darkroom.edges.site.truth import is_moving, payment_line, refund_lines
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
@@ -63,8 +64,13 @@ async def open_again(payment_id: Id, visit: Seen, site: Framed) -> Response:
 
 
 @router.post("/{payment_id}/ask-back")
-async def return_money(payment_id: Id, visit: Seen, site: Framed) -> Response:
-    """Ask an unused payment back. Twice is once."""
+async def return_money(payment_id: Id, visit: Seen, site: Framed, sure: Sure = "") -> Response:
+    """Ask an unused payment back, once they said that they are sure. Twice is once."""
+    if sure != YES:
+        payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
+        amount = money(visit.locale, payment.amount_minor, payment.currency)
+        question = site.say(visit, "payment.ask_back_sure", amount=amount)
+        return ask_first(site, visit, question=question, back=f"/payments/{payment_id}")
     await ask_back(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
     return site.go(visit, f"/payments/{payment_id}")
 

@@ -41,6 +41,9 @@
     $("[data-yes]", sheet).onclick = () => { sheet.close(); event.detail.issueRequest(true); };
     sheet.showModal();
   });
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.target.matches("[hx-confirm]")) event.detail.parameters.sure = "yes";
+  });
   document.addEventListener("click", (event) => {
     const dialog = event.target.closest("dialog");
     if (!dialog) return;
