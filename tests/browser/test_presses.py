@@ -1,12 +1,14 @@
 """What a press does: what its button says, whatever the page went through before."""
 
 from typing import Final
+from uuid import uuid4
 
 from playwright.async_api import expect
 
 from darkroom.edges.site.texts import Texts
+from darkroom.flow.share_photos import share
 from tests.browser.conftest import OpenScreen
-from tests.browser.hands import sign_in_as
+from tests.browser.hands import newest_payment, sell, sign_in_as
 from tests.shop import Shop
 
 SAY: Final = Texts()
@@ -66,3 +68,34 @@ async def test_without_scripts_deleting_a_person_is_asked_about_on_a_page(
             await page.click("main a.button")
             await page.wait_for_url("**/account")
             assert await shop.value("SELECT count(*) FROM avatars WHERE deleted_at IS NULL") == 1
+
+
+async def test_without_scripts_no_button_is_shown_that_does_nothing(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer, job_id = await sell(shop)
+    await shop.drain()
+    made = await share(
+        shop.darkroom,
+        user_id=customer.user_id,
+        job_id=job_id,
+        photo_id=None,
+        days=1,
+        request_id=uuid4(),
+    )
+    payment_id = await newest_payment(shop)
+    buttons = {
+        f"/sets/{job_id}": "[data-share-set]",
+        f"/payments/{payment_id}/receipt": "[data-print]",
+        "/shares": f'[data-copy="{made.url}"]',
+    }
+    async with screen(stage) as phone, screen(stage, scripts=False) as plain:
+        for one in (phone, plain):
+            await sign_in_as(one, customer.telegram_user_id)
+        for path, button in buttons.items():
+            await phone.go(path)
+            await expect(phone.page.locator(button)).to_be_visible()
+            await plain.go(path)
+            await expect(plain.page.locator(button)).to_be_hidden()
+        await plain.go(f"/sets/{job_id}")
+        await plain.shot("set-without-scripts")

@@ -1,4 +1,4 @@
-"""What cannot be taken back is asked about first: by the page's script, or on a page while that has not come."""
+"""What cannot be taken back is asked about first: by the page's script, or on a page while it has not come."""
 
 from typing import Annotated, Final
 

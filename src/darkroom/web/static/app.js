@@ -411,12 +411,7 @@
         htmx.process($("#redo-form"));
         $("#redo-dialog").showModal();
       }
-      const app = telegram();
-      if (event.target.closest("[data-download]") && app && app.downloadFile && app.isVersionAtLeast("8.0")) {
-        event.preventDefault();
-        // Telegram's downloader brings no session: it needs a link of now.
-        fetch(`/photos/${current}/link`).then((answer) => answer.json()).then((file) => app.downloadFile({ url: new URL(file.path, location).href, file_name: file.name })).catch(() => toast(say.sayFailed));
-      }
+      if (event.target.closest("[data-download]")) downloadByTelegram(event, `/photos/${current}/link`);
     });
     viewer.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") { step(-1); event.preventDefault(); }
@@ -456,8 +451,17 @@
   }, true);
   document.addEventListener("click", (event) => {
     const link = event.target.closest("[data-plain-href]");
-    if (link) link.href = link.dataset.plainHref;
+    if (!link) return;
+    link.href = link.dataset.plainHref;
+    downloadByTelegram(event, link.dataset.fresh);
   });
+  // Telegram's window saves nothing by itself, and its downloader brings no session: it needs a link of now.
+  function downloadByTelegram(event, fresh) {
+    const app = telegram();
+    if (!app || !app.downloadFile || !app.isVersionAtLeast("8.0")) return;
+    event.preventDefault();
+    fetch(fresh).then((answer) => answer.json()).then((file) => app.downloadFile({ url: new URL(file.path, location).href, file_name: file.name })).catch(() => toast(say.sayFailed));
+  }
 
   // ---- whenever something of the page is new --------------------------------------------------------------------
   function begin(within) {
@@ -466,7 +470,11 @@
     namePrice();
     pay();
     live();
-    if (navigator.share) for (const one of $$("[data-send]", within)) one.hidden = false;
+    // What needs this script is shown by it. Telegram's window cannot print.
+    const able = ["[data-share-set]", "[data-copy]"];
+    if (navigator.share) able.push("[data-send]");
+    if (!initData) able.push("[data-print]");
+    for (const one of $$(able.join(), within)) one.hidden = false;
   }
   document.addEventListener("htmx:oobAfterSwap", (event) => { if (event.detail.target) event.detail.target.classList.add("fresh"); });
   document.addEventListener("htmx:load", (event) => begin(event.detail.elt.parentNode || document));
