@@ -1,5 +1,6 @@
 """What a press does: what its button says, whatever the page went through before."""
 
+import re
 from typing import Final
 from uuid import uuid4
 
@@ -99,3 +100,23 @@ async def test_without_scripts_no_button_is_shown_that_does_nothing(
             await expect(plain.page.locator(button)).to_be_hidden()
         await plain.go(f"/sets/{job_id}")
         await plain.shot("set-without-scripts")
+
+
+async def test_a_page_that_waits_is_not_pulled_away_from_under_a_press(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """Between the button's going down and up its page was renewed, and the press was lost: one of fourteen."""
+    customer = await shop.customer()
+    payment_id = await shop.ordered(customer, order_style="signature")
+    async with screen(stage, desk=True) as desk:
+        page = desk.page
+        await sign_in_as(desk, customer.telegram_user_id)
+        await desk.go(f"/payments/{payment_id}")
+        seen = await page.evaluate_handle("document.querySelector('#checkout')")
+        for _ in range(2):
+            async with page.expect_response(re.compile("/now")):
+                pass
+        assert await seen.evaluate("link => link.isConnected")
+        await shop.notify(payment_id)
+        await shop.step("notice")
+        await page.wait_for_url("**/sets/*")

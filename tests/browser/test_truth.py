@@ -212,5 +212,5 @@ async def test_a_question_is_not_pulled_away_by_a_page_that_looks_by_itself(
         )
         assert kept_back == 2
         await page.evaluate("document.querySelector('#sure').close()")
-        async with page.expect_request("**/now"):
+        async with page.expect_request("**/now?have=*"):
             pass

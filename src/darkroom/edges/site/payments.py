@@ -1,12 +1,13 @@
 """Money: waiting for it, what became of it, and the receipt."""
 
+import hashlib
 from typing import Annotated
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Form, Response
 
 from darkroom.core.payments import PaymentView
-from darkroom.edges.fields import Id, Name, OptionalId
+from darkroom.edges.fields import Id, Name, OptionalId, OptionalName
 from darkroom.edges.site.frame import Site, Visit, money
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.edges.site.sure import YES, Sure, ask_first
@@ -48,12 +49,15 @@ async def page(payment_id: Id, visit: Seen, site: Framed, go: str | None = None)
 
 
 @router.get("/{payment_id}/now")
-async def part(payment_id: Id, visit: Seen, site: Framed) -> Response:
-    """The truth again, for the page's script; a set that has begun is gone to."""
+async def part(payment_id: Id, visit: Seen, site: Framed, have: OptionalName = None) -> Response:
+    """The truth again, for the page's script; a set that has begun is gone to.
+
+    Nothing, where the page has it already (`have`): what is replaced while somebody presses loses the press.
+    """
     payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
     if payment.job_id is not None:
         return site.go(visit, f"/sets/{payment.job_id}")
-    return await _page(site, visit, payment_id, template="_payment.html")
+    return await _page(site, visit, payment_id, template="_payment.html", have=have)
 
 
 @router.post("/{payment_id}/open")
@@ -126,6 +130,10 @@ async def _money(site: Site, visit: Visit, payment_id: int) -> tuple[PaymentView
     return payment, list(refund_lines(refunds))
 
 
+def _mark(*shown: object) -> str:
+    return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+
+
 async def _page(
     site: Site,
     visit: Visit,
@@ -133,8 +141,13 @@ async def _page(
     *,
     template: str = "payment.html",
     go_on: bool = False,
+    have: str | None = None,
 ) -> Response:
     payment, refunds = await _money(site, visit, payment_id)
+    line = payment_line(payment)
+    now = _mark(line, payment.checkout_url, refunds)
+    if have == now:
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
     moving = is_moving(payment)
     is_unused = payment.status == "succeeded" and not payment.generation_consumed and not moving
     avatars = await read_avatars(site.darkroom, user_id=visit.user_id) if is_unused else []
@@ -144,7 +157,8 @@ async def _page(
         visit,
         template,
         payment=payment,
-        line=payment_line(payment),
+        line=line,
+        now=now,
         moving=moving,
         refunds=refunds,
         go_on=go_on and payment.status == "pending",
