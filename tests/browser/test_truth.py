@@ -76,7 +76,7 @@ async def test_a_set_that_lacks_a_photo_says_what_goes_back_and_then_what_went(
         )
         await expect(page.locator(".empty-slot.failed")).to_have_count(1)
         await shop.drain()
-        await page.reload()
+        # By itself: the page looks every ten seconds.
         await expect(page.locator(".refunds")).to_contain_text(
             says("refund.done", amount="71,28 ₽")
         )

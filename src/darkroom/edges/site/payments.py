@@ -1,6 +1,5 @@
 """Money: waiting for it, what became of it, and the receipt."""
 
-import hashlib
 from typing import Annotated
 from uuid import UUID, uuid4, uuid5
 
@@ -11,7 +10,14 @@ from darkroom.edges.fields import Id, Name, OptionalId, OptionalName
 from darkroom.edges.site.frame import Site, Visit, money
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.edges.site.sure import YES, Sure, ask_first
-from darkroom.edges.site.truth import is_moving, payment_line, refund_lines
+from darkroom.edges.site.truth import (
+    RefundLine,
+    is_moving,
+    is_returning,
+    mark,
+    payment_line,
+    refund_lines,
+)
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import open_checkout
@@ -49,13 +55,19 @@ async def page(payment_id: Id, visit: Seen, site: Framed, go: str | None = None)
 
 
 @router.get("/{payment_id}/now")
-async def part(payment_id: Id, visit: Seen, site: Framed, have: OptionalName = None) -> Response:
-    """The truth again, for the page's script; a set that has begun is gone to.
+async def part(
+    payment_id: Id,
+    visit: Seen,
+    site: Framed,
+    have: OptionalName = None,
+    stay: OptionalName = None,
+) -> Response:
+    """The truth again, for the page's script; a set that has begun is gone to, unless they `stay`.
 
     Nothing, where the page has it already (`have`): what is replaced while somebody presses loses the press.
     """
     payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
-    if payment.job_id is not None:
+    if payment.job_id is not None and stay is None:
         return site.go(visit, f"/sets/{payment.job_id}")
     return await _page(site, visit, payment_id, template="_payment.html", have=have)
 
@@ -124,14 +136,10 @@ async def receipt(payment_id: Id, visit: Seen, site: Framed) -> Response:
     )
 
 
-async def _money(site: Site, visit: Visit, payment_id: int) -> tuple[PaymentView, list[object]]:
+async def _money(site: Site, visit: Visit, payment_id: int) -> tuple[PaymentView, list[RefundLine]]:
     payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
     refunds = await read_refunds_of(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
-    return payment, list(refund_lines(refunds))
-
-
-def _mark(*shown: object) -> str:
-    return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+    return payment, refund_lines(refunds)
 
 
 async def _page(
@@ -145,7 +153,7 @@ async def _page(
 ) -> Response:
     payment, refunds = await _money(site, visit, payment_id)
     line = payment_line(payment)
-    now = _mark(line, payment.checkout_url, refunds)
+    now = mark(line, payment.checkout_url, refunds)
     if have == now:
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     moving = is_moving(payment)
@@ -160,6 +168,7 @@ async def _page(
         line=line,
         now=now,
         moving=moving,
+        returning=is_returning(refunds),
         refunds=refunds,
         go_on=go_on and payment.status == "pending",
         may_ask_back=is_unused and payment.amount_minor > 0,

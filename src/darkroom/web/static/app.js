@@ -29,7 +29,7 @@
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     // Nothing is replaced under a question that is being answered, and nobody looks at a hidden page.
-    if (event.target.id === "payment" && (document.hidden || $("dialog[open]"))) event.preventDefault();
+    if (event.target.matches('[hx-trigger^="every"]') && (document.hidden || $("dialog[open]"))) event.preventDefault();
   });
 
   // ---- "are you sure", where a frame may not ask by itself ------------------------------------------------
