@@ -120,3 +120,25 @@ async def test_a_page_that_waits_is_not_pulled_away_from_under_a_press(
         await shop.notify(payment_id)
         await shop.step("notice")
         await page.wait_for_url("**/sets/*")
+
+
+async def test_a_refused_form_leads_back_to_its_page(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    customer = await shop.customer()
+    for dark in (False, True):
+        async with screen(stage, scripts=False, dark=dark) as phone:
+            page = phone.page
+            await sign_in_as(phone, customer.telegram_user_id)
+            phone.forgive("50")
+            shop.bank.silent = True
+            await phone.go("/order?tier=premium")
+            await page.check("[name=consent]")
+            await page.click("#pay")
+            await expect(page.locator("main")).to_contain_text(
+                SAY.say("ru", "error.PAYMENT_PROVIDER_UNAVAILABLE")
+            )
+            await phone.shot(f"refused-{'dark' if dark else 'light'}")
+            await phone.assert_fits()
+            await page.click(f"text={SAY.say('ru', 'error.back')}")
+            await page.wait_for_url("**/order?tier=premium")

@@ -88,6 +88,18 @@ class Visit:
         url = self.request.url
         return f"{url.path}?{url.query}" if url.query else url.path
 
+    @property
+    def form_page(self) -> str | None:
+        """The page of ours that a form was sent from; None: no form, or the browser does not say."""
+        if self.request.method in ("GET", "HEAD"):
+            return None
+        try:
+            came_from = urlsplit(self.request.headers.get("referer", ""))
+        except ValueError:
+            return None
+        path = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
+        return local_path(path, "") or None
+
 
 class Site:
     """The pages' frame, built once.
