@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ import pytest
 from darkroom.brand import BUNDLED, load_brand
 from darkroom.db.database import DatabaseUnavailableError
 from darkroom.edges.site import selfies as selfie_pages
-from darkroom.edges.site.frame import local_path, money_each, support_link
+from darkroom.edges.site.frame import local_path, money_each, support_link, when
 from darkroom.edges.site.texts import Texts, plural
 from darkroom.flow import read_sets
 from darkroom.flow.add_selfie import add_selfie
@@ -463,6 +464,21 @@ async def test_prices_follow_the_way_to_pay(shop: Shop) -> None:
 )
 def test_a_price_a_photo_says_something(minor: int, count: int, currency: str, each: str) -> None:
     assert money_each("en", minor, count, currency) == each
+
+
+def test_a_date_names_its_year_where_it_could_be_another() -> None:
+    this_year = datetime(2031, 12, 31, 23, 59, tzinfo=UTC)
+    moment = datetime(2031, 3, 8, 9, 5, tzinfo=UTC)
+    said = [
+        when("ru", moment, now=this_year),
+        when("ru", moment, always_year=True, now=this_year),
+        when("en", moment, now=this_year + timedelta(days=1)),
+    ]
+    assert [re.sub("<[^>]*>", "", one) for one in said] == [
+        "8 марта, 09:05 UTC", "8 марта 2031, 09:05 UTC", "8 March 2031, 09:05 UTC",
+    ]  # fmt: skip
+    # What the page's script does in the reader's own zone keeps to it.
+    assert ["data-year" in one for one in said] == [False, True, False]
 
 
 async def test_photos_that_were_deleted_are_not_said_to_have_failed(

@@ -24,6 +24,7 @@ from darkroom.edges.site.texts import Texts
 from darkroom.flow.customer_texts import amount_text
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import unauthorized
+from darkroom.kit.clock import system_clock
 from darkroom.ports.money import Money
 
 LANGUAGE_COOKIE: Final = "darkroom_language"
@@ -240,12 +241,19 @@ SMALL_MINOR: Final = 1000
 """Below ten units of money the hundredths count."""
 
 
-def when(locale: Locale, moment: datetime) -> Markup:
-    """A moment; the page's script shows it in the reader's own zone."""
+def when(
+    locale: Locale, moment: datetime, *, always_year: bool = False, now: datetime | None = None
+) -> Markup:
+    """A moment, with its year where that is another one; the page's script shows it in the reader's zone."""
     utc = moment.astimezone(UTC)
     month = _MONTHS[locale].split()[utc.month - 1]
-    text = f"{utc.day} {month}, {utc:%H:%M} UTC"
-    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(timespec="seconds"), text)
+    is_over = utc.year != (now or system_clock()).year
+    year = f" {utc.year}" if always_year or is_over else ""
+    text = f"{utc.day} {month}{year}, {utc:%H:%M} UTC"
+    mark = Markup(" data-year") if always_year else ""
+    return Markup('<time datetime="{}"{}>{}</time>').format(
+        utc.isoformat(timespec="seconds"), mark, text
+    )
 
 
 def _templates() -> dict[str, str]:

@@ -60,10 +60,14 @@
 
   // ---- times in the reader's own zone ---------------------------------------------------------------------
   function localTimes(within) {
-    const shape = new Intl.DateTimeFormat(root.lang, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
+    const parts = { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" };
+    const short = new Intl.DateTimeFormat(root.lang, parts);
+    const long = new Intl.DateTimeFormat(root.lang, { ...parts, year: "numeric" });
     for (const one of $$("time[datetime]:not([data-local])", within)) {
       one.dataset.local = "yes";
-      one.textContent = shape.format(new Date(one.dateTime));
+      const moment = new Date(one.dateTime);
+      const named = "year" in one.dataset || moment.getFullYear() !== new Date().getFullYear();
+      one.textContent = (named ? long : short).format(moment);
     }
   }
 
