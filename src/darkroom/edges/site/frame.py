@@ -2,11 +2,12 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request
@@ -212,6 +213,24 @@ def local_path(given: str | None, otherwise: str = "/") -> str:
     parts = urlsplit(given)
     safe = not parts.scheme and not parts.netloc and given.isprintable() and "\\" not in given
     return quote(given, safe="/?&=%-._~:,+") if safe else otherwise
+
+
+class Numbered(Protocol):
+    """A row of a list."""
+
+    @property
+    def id(self) -> int:
+        """Newer rows have greater numbers."""
+        ...
+
+
+Row = TypeVar("Row", bound=Numbered)
+
+
+def split_page(rows: Sequence[Row], page: int) -> tuple[list[Row], int | None]:
+    """What is shown of `page + 1` rows, newest first, and below which number there is more; None: nowhere."""
+    shown = list(rows[:page])
+    return shown, shown[-1].id if len(rows) > page else None
 
 
 def support_link(url: str, subject: str | None) -> str:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Response
 
 from darkroom.core.payments import PaymentView
 from darkroom.edges.fields import Id, Name, OptionalId, OptionalName
-from darkroom.edges.site.frame import Site, Visit, money
+from darkroom.edges.site.frame import Site, Visit, money, split_page
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.edges.site.sure import YES, Sure, ask_first
 from darkroom.edges.site.truth import (
@@ -37,14 +37,15 @@ _START_KEY = UUID("6b1f4d0e-3c0a-4f43-9d5b-8f6d1c6a2f11")
 @router.get("")
 async def history(visit: Seen, site: Framed, before: OptionalId = None) -> Response:
     """All payments, newest first."""
-    payments = await read_payments(
-        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE
+    rows = await read_payments(
+        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE + 1
     )
+    payments, older = split_page(rows, PAGE)
     return site.render(
         visit,
         "payments.html",
         payments=[(payment, payment_line(payment)) for payment in payments],
-        before=payments[-1].id if len(payments) == PAGE else None,
+        before=older,
     )
 
 

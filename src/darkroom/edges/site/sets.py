@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from darkroom.core.photos import PhotoView
 from darkroom.core.progress import Progress
 from darkroom.edges.fields import Id, OptionalId, OptionalName
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.site.frame import Site, Visit, split_page
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.edges.site.truth import (
     is_moving,
@@ -65,7 +65,8 @@ def card(visit: Visit, site: Site, photo: PhotoView) -> Card:
 @router.get("/sets")
 async def all_sets(visit: Seen, site: Framed, before: OptionalId = None) -> Response:
     """Covers, newest first, and above them whatever waits for its owner."""
-    sets = await read_sets(site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE)
+    rows = await read_sets(site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE + 1)
+    sets, older = split_page(rows, PAGE)
     recent = (
         await read_payments(site.darkroom, user_id=visit.user_id, before_id=None, limit=RECENT)
         if before is None
@@ -88,7 +89,7 @@ async def all_sets(visit: Seen, site: Framed, before: OptionalId = None) -> Resp
         sets=sets,
         covers=covers,
         waiting=waiting,
-        before=sets[-1].id if len(sets) == PAGE else None,
+        before=older,
     )
 
 
@@ -169,14 +170,15 @@ async def _made_again(site: Site, visit: Visit, payment_id: int) -> str | None:
 @router.get("/favorites")
 async def favorites(visit: Seen, site: Framed, before: OptionalId = None) -> Response:
     """The photos with a heart, from all sets."""
-    photos = await read_favorites(
-        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE
+    rows = await read_favorites(
+        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE + 1
     )
+    photos, older = split_page(rows, PAGE)
     return site.render(
         visit,
         "favorites.html",
         cards=[card(visit, site, photo) for photo in photos],
-        before=photos[-1].id if len(photos) == PAGE else None,
+        before=older,
         share_days=SHARE_DAYS,
         share_key=uuid4().hex,
         redos=0,
