@@ -290,6 +290,7 @@
   let again = false;
   let lookedAt = 0;
   let slow = 0;
+  let missed = 0;
   function status() { return $("#status[data-live]"); }
   async function look() {
     const place = status();
@@ -306,6 +307,13 @@
     if (!status() && stream) { stream.close(); stream = null; }
     if (again) look();
   }
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const place = status();
+    if (!place || !event.detail.pathInfo.requestPath.startsWith(place.dataset.live)) return;
+    // One may be lost on any network.
+    missed = event.detail.successful ? 0 : missed + 1;
+    $("[data-lost]", place).hidden = missed < 2;
+  });
   function live() {
     const place = status();
     if (!place || stream) return;
