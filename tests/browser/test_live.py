@@ -4,6 +4,7 @@ import asyncio
 
 from playwright.async_api import Route, expect
 
+from darkroom.edges.site.texts import Texts
 from tests.browser.conftest import OpenScreen, Screen
 from tests.browser.hands import make_photos, make_the_rest, sell, sign_in_as
 from tests.shop import Shop
@@ -238,3 +239,27 @@ async def test_a_sentence_is_seen_over_an_open_viewer(
         await expect(page.locator(".viewer-tools [data-favorite]")).to_have_attribute(
             "aria-pressed", "false"
         )
+
+
+async def test_a_server_that_does_not_answer_is_said_until_it_does(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """The browser is online, and nothing comes: the sentence was in the page, and nobody read it out."""
+    customer, job_id = await sell(shop)
+    async with screen(stage) as phone:
+        phone.forgive("ERR_FAILED")
+        phone.forgive("htmx:")
+        page = phone.page
+        await sign_in_as(phone, customer.telegram_user_id)
+        await phone.context.route("**/events", lambda route: route.abort())
+        await phone.context.route("**/now*", lambda route: route.abort())
+        await phone.go(f"/sets/{job_id}")
+        lost = page.get_by_text(Texts().say("ru", "set.lost_touch"))
+        await expect(lost).to_be_hidden()
+        await expect(lost).to_be_visible()
+        await phone.shot("lost-touch")
+        await phone.assert_accessible()
+        await phone.context.unroute("**/now*")
+        await expect(lost).to_be_hidden()
+        await make_the_rest(shop)
+        await expect(page.locator("#status:not([data-live])")).to_be_visible()

@@ -76,7 +76,7 @@ async def test_a_set_that_lacks_a_photo_says_what_goes_back_and_then_what_went(
         )
         await expect(page.locator(".empty-slot.failed")).to_have_count(1)
         await shop.drain()
-        await page.reload()
+        # By itself: the page looks every ten seconds.
         await expect(page.locator(".refunds")).to_contain_text(
             says("refund.done", amount="71,28 ₽")
         )
@@ -212,5 +212,28 @@ async def test_a_question_is_not_pulled_away_by_a_page_that_looks_by_itself(
         )
         assert kept_back == 2
         await page.evaluate("document.querySelector('#sure').close()")
-        async with page.expect_request("**/now"):
+        async with page.expect_request("**/now?have=*"):
             pass
+
+
+async def test_a_receipt_names_its_year_and_a_list_the_years_that_are_over(
+    shop: Shop, stage: str, screen: OpenScreen
+) -> None:
+    """A date without one is of no use on a paper that is kept."""
+    customer = await shop.customer()
+    payment_id, _ = await shop.paid(customer), await shop.paid(customer)
+    now = await shop.value("SELECT darkroom_now()")
+    await shop.rows(
+        "UPDATE payments SET created_at = created_at - interval '1 year' WHERE id = %s RETURNING id",
+        payment_id,
+    )
+    for scripts in (True, False):
+        async with screen(stage, scripts=scripts) as phone:
+            await sign_in_as(phone, customer.telegram_user_id)
+            await phone.go(f"/payments/{payment_id}/receipt")
+            await expect(phone.page.locator(".facts time")).to_contain_text(str(now.year))
+            await phone.shot("receipt-with-year")
+            await phone.go("/payments")
+            times = await phone.page.locator(".rows time").all_inner_texts()
+            assert [str(now.year - 1) in text for text in times] == [False, True]
+            assert str(now.year) not in times[0]

@@ -236,8 +236,8 @@ async def test_the_policy_is_for_everybody_to_read(shop: Shop) -> None:
     assert "недостающее делаем ещё раз бесплатно" in second["textRu"]
     assert "made again for free" in second["textEn"]
     assert "closed already goes back" in second["textEn"]
-    assert "переснять из готового заказа: 1 фотография" in text_ru
-    assert "1 photo of it made again" in text_en
+    assert "Одну фотографию готового заказа можно бесплатно переснять" in text_ru
+    assert "one photo of it made again" in text_en
     assert second["redoPhotos"] == 0
     assert "не переснимаем" in second["textRu"]
     assert "not made again for free" in second["textEn"]

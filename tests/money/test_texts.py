@@ -2,12 +2,15 @@
 
 import pytest
 
+from darkroom.core.refund_policy import RefundPolicy
+from darkroom.edges.site.texts import Texts
 from darkroom.flow.customer_texts import (
     amount_text,
     made_again_text,
     money_back_delayed_text,
     money_back_text,
     photos_text,
+    policy_text,
     selfies_deleted_text,
     unused_reminder_text,
 )
@@ -91,3 +94,38 @@ def test_the_others_are_whole_sentences() -> None:
     for text in texts:
         assert text.ru.endswith(".")
         assert text.en.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("count", "ru", "en"),
+    [
+        (
+            1,
+            "Одну фотографию готового заказа можно бесплатно переснять, один раз.",
+            "When a set is ready, you can have one photo of it made again for free, once.",
+        ),
+        (
+            3,
+            "Можно бесплатно переснять из готового заказа: 3 фотографии, каждую один раз.",
+            "When a set is ready, you can have 3 photos of it made again for free, each once.",
+        ),
+        (
+            0,
+            "Готовые фотографии бесплатно не переснимаем.",
+            "Photos that are ready are not made again for free.",
+        ),
+    ],
+)
+def test_one_photo_that_may_be_made_again_is_not_many(count: int, ru: str, en: str) -> None:
+    """The policy said: 1 photo of it, each once."""
+    text = policy_text(RefundPolicy(redo_photos=count), selfie_days=30)
+    assert ru in text.ru
+    assert en in text.en
+
+
+@pytest.mark.parametrize("key", ["tier.photos", "payment.set_of", "common.photos"])
+def test_one_photo_is_one_photo_on_every_page(key: str) -> None:
+    say = Texts()
+    one, two = (say.say("en", key, count=count, tier="Gift") for count in (1, 2))
+    assert one.endswith("1 photo")
+    assert two.endswith("2 photos")

@@ -430,7 +430,7 @@ NOT_MESSAGES: Final[dict[str, str]] = {
             "/avatars", "/avatars/{avatar_id}", "/avatars/{avatar_id}/selfies",
             "/avatars/{avatar_id}/selfies/{selfie_id}", "/order", "/payments", "/payments/{payment_id}",
             "/payments/{payment_id}/now", "/payments/{payment_id}/receipt", "/sets", "/sets/{job_id}",
-            "/sets/{job_id}/now", "/favorites", "/shares", "/account",
+            "/sets/{job_id}/now", "/sets/{job_id}/link", "/favorites", "/shares", "/account",
         )
     },
     # The same flow as the API's doors in the matrix; what is the pages' own: tests/edges/test_pages.py.

@@ -17,6 +17,7 @@ class Share:
     id: int
     user_id: int
     job_id: int
+    payment_id: int
     photo_id: int | None
     style_id: str
     created_at: datetime
@@ -25,10 +26,16 @@ class Share:
 
 
 _VIEW: Final[LiteralString] = """
-SELECT s.id, s.user_id, s.job_id, s.photo_id, j.style_id, s.created_at, s.expires_at, s.ended_at
+SELECT s.id, s.user_id, s.job_id, j.payment_id, s.photo_id, j.style_id,
+       s.created_at, s.expires_at, s.ended_at
 FROM photo_shares s JOIN generation_jobs j ON j.id = s.job_id
 """
-_LIVE: Final[LiteralString] = "s.ended_at IS NULL AND s.expires_at > darkroom_now()"
+_LIVE: Final[LiteralString] = """s.ended_at IS NULL AND s.expires_at > darkroom_now() AND EXISTS (
+    SELECT FROM generated_photos shown JOIN avatars a ON a.id = shown.avatar_id
+    WHERE shown.job_id = s.job_id AND (s.photo_id IS NULL OR shown.id = s.photo_id)
+      AND shown.deleted_at IS NULL AND a.deleted_at IS NULL)
+"""
+"""A link that opens something: also one whose photos are deleted does not, nor does it count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ async def count_live_shares(tx: Connection, *, user_id: int) -> int:
 
 
 async def list_live_shares(tx: Connection, *, user_id: int, limit: int) -> list[Share]:
-    """This user's shares that are neither ended nor over, newest first."""
+    """This user's shares that open something, newest first."""
     async with tx.cursor(row_factory=class_row(Share)) as cursor:
         await cursor.execute(
             _VIEW + "WHERE s.user_id = %s AND " + _LIVE + " ORDER BY s.id DESC LIMIT %s",
@@ -113,7 +120,7 @@ async def list_live_shares(tx: Connection, *, user_id: int, limit: int) -> list[
 
 
 async def find_live_share(tx: Connection, share_id: int) -> Share | None:
-    """A share that is neither ended nor over, and whose owner is here; whoever asks."""
+    """A share that opens something, and whose owner is here; whoever asks."""
     async with tx.cursor(row_factory=class_row(Share)) as cursor:
         await cursor.execute(
             _VIEW

@@ -34,15 +34,20 @@ async def lock_user_of_email(
 
 
 async def insert_link(
-    tx: Connection, *, user_id: int, request_id: UUID, good_seconds: float
+    tx: Connection,
+    *,
+    user_id: int,
+    request_id: UUID,
+    good_seconds: float,
+    next_path: str | None = None,
 ) -> int | None:
-    """A link that is good for so long, once. None: no such user, or they left."""
+    """A link that is good for so long, once, and leads to `next_path`. None: no such user, or they left."""
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "INSERT INTO sign_in_links (user_id, request_id, expires_at) "
-            "SELECT u.id, %s, darkroom_now() + make_interval(secs => %s) FROM users u "
+            "INSERT INTO sign_in_links (user_id, request_id, next_path, expires_at) "
+            "SELECT u.id, %s, %s, darkroom_now() + make_interval(secs => %s) FROM users u "
             "WHERE u.id = %s AND u.forget_at IS NULL RETURNING id",
-            [request_id, good_seconds, user_id],
+            [request_id, next_path, good_seconds, user_id],
         )
         return await cursor.fetchone()
 
@@ -61,18 +66,19 @@ async def lock_link(tx: Connection, link_id: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LinkOwner:
-    """Whose account a link opens."""
+    """Whose account a link opens, and the path it leads to; None: wherever links lead."""
 
     user_id: int
     email: str | None
     telegram_user_id: int | None
+    next_path: str | None
 
 
 async def find_link_owner(tx: Connection, link_id: int) -> LinkOwner | None:
     """Whom the link still signs in; None: nobody any more. Changes nothing."""
     async with tx.cursor(row_factory=class_row(LinkOwner)) as cursor:
         await cursor.execute(
-            "SELECT u.id AS user_id, u.email, u.telegram_user_id "
+            "SELECT u.id AS user_id, u.email, u.telegram_user_id, l.next_path "
             "FROM sign_in_links l JOIN users u ON u.id = l.user_id "
             "WHERE l.id = %s AND l.used_at IS NULL AND l.expires_at > darkroom_now() "
             "AND u.forget_at IS NULL",

@@ -169,7 +169,7 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
     minutes = -(-policy.job_deadline_seconds // 60)
     late, part = policy.late_money == "refund", policy.without_partial == "grant"
     below = policy.whole_price_below_percent
-    redos = policy.redo_photos
+    redo = _redo_text(policy.redo_photos)
     remind, refund = policy.unused_remind_days, policy.unused_refund_days
     ru = [
         f"Съёмка готова не позже чем через {minutes} мин. после начала.",
@@ -181,9 +181,7 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         "Если оплата пришла, когда заказ уже закрыт, "
         + ("она возвращается." if late else "заказ всё равно начинается."),
         f"Исходные фотографии удаляются через {selfie_days} дн. после загрузки, и мы об этом сообщаем.",
-        f"Можно бесплатно переснять из готового заказа: {photos_word(redos)}, каждую один раз."
-        if redos
-        else "Готовые фотографии бесплатно не переснимаем.",
+        redo.ru,
         "Все свои данные можно удалить в любой момент.",
     ]
     en = [
@@ -196,12 +194,27 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         "A payment that comes when its order is closed already "
         + ("goes back." if late else "starts the order all the same."),
         f"Your selfies are deleted {selfie_days} days after the upload, and we tell you when it is done.",
-        f"When a set is ready, you can have {photos_text(redos).en} of it made again for free, each once."
-        if redos
-        else "Photos that are ready are not made again for free.",
+        redo.en,
         "You can have all your data deleted at any time.",
     ]
     return Text(" ".join(ru), " ".join(en))
+
+
+def _redo_text(count: int) -> Text:
+    if count == 0:
+        return Text(
+            "Готовые фотографии бесплатно не переснимаем.",
+            "Photos that are ready are not made again for free.",
+        )
+    if count == 1:
+        return Text(
+            "Одну фотографию готового заказа можно бесплатно переснять, один раз.",
+            "When a set is ready, you can have one photo of it made again for free, once.",
+        )
+    return Text(
+        f"Можно бесплатно переснять из готового заказа: {photos_word(count)}, каждую один раз.",
+        f"When a set is ready, you can have {photos_text(count).en} of it made again for free, each once.",
+    )
 
 
 SIGN_IN_SUBJECT: Final = Text("Вход в фотостудию", "Your sign-in link")

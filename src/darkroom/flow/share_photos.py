@@ -26,6 +26,7 @@ class ShareView:
 
     id: int
     job_id: int
+    payment_id: int
     photo_id: int | None
     url: str
     created_at: datetime
@@ -128,7 +129,7 @@ async def _list_shown(
 
 
 async def read_shares(darkroom: Darkroom, *, user_id: int) -> list[ShareView]:
-    """The user's links that are neither ended nor over, newest first; at most LIVE_SHARES_MAX."""
+    """The user's links that open something, newest first; at most LIVE_SHARES_MAX."""
     async with darkroom.database.connection() as tx:
         live = await shares.list_live_shares(tx, user_id=user_id, limit=LIVE_SHARES_MAX)
     return [_view(darkroom, one) for one in live]
@@ -179,6 +180,7 @@ def _view(darkroom: Darkroom, row: Share) -> ShareView:
     return ShareView(
         id=row.id,
         job_id=row.job_id,
+        payment_id=row.payment_id,
         photo_id=row.photo_id,
         url=f"{darkroom.base_url}/s/{token}",
         created_at=row.created_at,

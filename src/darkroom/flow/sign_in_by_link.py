@@ -5,6 +5,7 @@ of this address was here before, and a link is used by a button, not by opening 
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from darkroom.core.mail_outbox import count_recent_mail, insert_mail, is_flooded
@@ -12,6 +13,7 @@ from darkroom.core.people import find_user
 from darkroom.core.requests import lock_user
 from darkroom.core.sessions import find_session_user, open_session
 from darkroom.core.sign_in_links import (
+    LinkOwner,
     find_link_by_request,
     find_link_owner,
     insert_link,
@@ -38,9 +40,16 @@ def link_address(darkroom: Darkroom, link_id: int) -> str:
 
 
 async def ask_sign_in_link(
-    darkroom: Darkroom, *, email: str, locale: str, now_request: UUID | None = None
+    darkroom: Darkroom,
+    *,
+    email: str,
+    locale: str,
+    now_request: UUID | None = None,
+    next_path: str | None = None,
 ) -> None:
     """Write a link to this address, good for half an hour, once; a worker sends it.
+
+    `next_path` is kept with the link: where its reader was going.
 
     User, link and letter are one transaction. The same wish again (`now_request`, an id that the asker made)
     is one letter; without one each call is a wish of its own.
@@ -69,7 +78,7 @@ async def ask_sign_in_link(
             return known
         await _refuse_too_many(darkroom, tx, user_id)
         await _refuse_a_flood(darkroom, tx)
-        link_id = await _insert_link(darkroom, tx, user_id, request_id)
+        link_id = await _insert_link(darkroom, tx, user_id, request_id, next_path)
         await insert_mail(tx, user_id=user_id, link_id=link_id, address=address, locale=locale)
         await checkpoint("mail.before_commit")
         return link_id
@@ -109,12 +118,19 @@ async def _refuse_a_flood(darkroom: Darkroom, tx: Connection) -> None:
         )
 
 
-async def _insert_link(darkroom: Darkroom, tx: Connection, user_id: int, request_id: UUID) -> int:
+async def _insert_link(
+    darkroom: Darkroom,
+    tx: Connection,
+    user_id: int,
+    request_id: UUID,
+    next_path: str | None = None,
+) -> int:
     link_id = await insert_link(
         tx,
         user_id=user_id,
         request_id=request_id,
         good_seconds=darkroom.limits.sign_in_link_seconds,
+        next_path=next_path,
     )
     if link_id is None:
         raise not_found("user")
@@ -155,8 +171,16 @@ async def make_sign_in_link(darkroom: Darkroom, user_id: int) -> str:
     return link_address(darkroom, link_id)
 
 
-async def peek_sign_in_link(darkroom: Darkroom, token: str) -> str | None:
-    """Whose account a link opens, as whoever holds it may read it; None: it opens nothing any more.
+@dataclass(frozen=True, slots=True)
+class PeekedLink:
+    """Whose account a link opens, as whoever holds it may read it, and where its reader was going."""
+
+    whose: str
+    next_path: str | None
+
+
+async def peek_sign_in_link(darkroom: Darkroom, token: str) -> PeekedLink | None:
+    """What a link opens; None: nothing any more.
 
     Changes nothing: mail scanners may look as often as they like.
     """
@@ -165,8 +189,10 @@ async def peek_sign_in_link(darkroom: Darkroom, token: str) -> str | None:
         return None
     async with darkroom.database.connection() as tx:
         owner = await find_link_owner(tx, link_id)
-    if owner is None:
-        return None
+    return None if owner is None else PeekedLink(_name_of(owner), owner.next_path)
+
+
+def _name_of(owner: LinkOwner) -> str:
     if owner.email is not None:
         name, _, domain = owner.email.partition("@")
         return f"{name[0]}…@{domain}"

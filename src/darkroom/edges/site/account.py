@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from darkroom.edges.sessions import clear_session
 from darkroom.edges.site.route import Framed, PageRoute, Seen
+from darkroom.edges.site.sure import YES, Sure, ask_first
 from darkroom.flow.forget_me import forget_me
 from darkroom.flow.make_avatar import AVATARS_MAX
 from darkroom.flow.read_avatars import read_avatars
@@ -35,9 +36,13 @@ async def page(visit: Seen, site: Framed) -> Response:
 
 
 @router.post("/account/forget")
-async def forget(visit: Seen, site: Framed) -> Response:
-    """Delete everything of theirs; they are signed out."""
-    await forget_me(site.darkroom, user_id=visit.user_id)
+async def forget(visit: Seen, site: Framed, sure: Sure = "") -> Response:
+    """Delete everything of theirs, once they said that they are sure; they are signed out."""
+    user_id = visit.user_id
+    if sure != YES:
+        question = site.say(visit, "account.leave_sure")
+        return ask_first(site, visit, question=question, back="/account")
+    await forget_me(site.darkroom, user_id=user_id)
     answer = site.go(visit, "/left")
     clear_session(answer)
     return answer

@@ -2,11 +2,12 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request
@@ -24,6 +25,7 @@ from darkroom.edges.site.texts import Texts
 from darkroom.flow.customer_texts import amount_text
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import unauthorized
+from darkroom.kit.clock import system_clock
 from darkroom.ports.money import Money
 
 LANGUAGE_COOKIE: Final = "darkroom_language"
@@ -87,6 +89,18 @@ class Visit:
             return "/sets"
         url = self.request.url
         return f"{url.path}?{url.query}" if url.query else url.path
+
+    @property
+    def form_page(self) -> str | None:
+        """The page of ours that a form was sent from; None: no form, or the browser does not say."""
+        if self.request.method in ("GET", "HEAD"):
+            return None
+        try:
+            came_from = urlsplit(self.request.headers.get("referer", ""))
+        except ValueError:
+            return None
+        path = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
+        return local_path(path, "") or None
 
 
 class Site:
@@ -201,6 +215,24 @@ def local_path(given: str | None, otherwise: str = "/") -> str:
     return quote(given, safe="/?&=%-._~:,+") if safe else otherwise
 
 
+class Numbered(Protocol):
+    """A row of a list."""
+
+    @property
+    def id(self) -> int:
+        """Newer rows have greater numbers."""
+        ...
+
+
+Row = TypeVar("Row", bound=Numbered)
+
+
+def split_page(rows: Sequence[Row], page: int) -> tuple[list[Row], int | None]:
+    """What is shown of `page + 1` rows, newest first, and below which number there is more; None: nowhere."""
+    shown = list(rows[:page])
+    return shown, shown[-1].id if len(rows) > page else None
+
+
 def support_link(url: str, subject: str | None) -> str:
     """The seller's support address, with what it is about where the address can carry it."""
     if subject is None:
@@ -228,12 +260,19 @@ SMALL_MINOR: Final = 1000
 """Below ten units of money the hundredths count."""
 
 
-def when(locale: Locale, moment: datetime) -> Markup:
-    """A moment; the page's script shows it in the reader's own zone."""
+def when(
+    locale: Locale, moment: datetime, *, always_year: bool = False, now: datetime | None = None
+) -> Markup:
+    """A moment, with its year where that is another one; the page's script shows it in the reader's zone."""
     utc = moment.astimezone(UTC)
     month = _MONTHS[locale].split()[utc.month - 1]
-    text = f"{utc.day} {month}, {utc:%H:%M} UTC"
-    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(timespec="seconds"), text)
+    is_over = utc.year != (now or system_clock()).year
+    year = f" {utc.year}" if always_year or is_over else ""
+    text = f"{utc.day} {month}{year}, {utc:%H:%M} UTC"
+    mark = Markup(" data-year") if always_year else ""
+    return Markup('<time datetime="{}"{}>{}</time>').format(
+        utc.isoformat(timespec="seconds"), mark, text
+    )
 
 
 def _templates() -> dict[str, str]:

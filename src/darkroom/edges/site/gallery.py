@@ -17,6 +17,7 @@ from darkroom.flow.favorites import mark_favorite
 from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.redo_photo import redo_photo
 from darkroom.flow.share_photos import end_share, open_share, read_shares, share
+from darkroom.flow.zip_photos import zip_photos
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -45,10 +46,19 @@ async def fresh_link(photo_id: Id, visit: Seen, site: Framed) -> Response:
         site.darkroom, user_id=visit.user_id, photo_id=photo_id, variant="full"
     )
     path = site.darkroom.links.photo(user_id=visit.user_id, photo_id=photo_id)
-    return JSONResponse(
-        {"path": f"{path}&download=1", "name": file.plain_name},
-        headers={"Cache-Control": "no-store"},
-    )
+    return _file_link(f"{path}&download=1", file.plain_name)
+
+
+@router.get("/sets/{job_id}/link")
+async def fresh_archive_link(job_id: Id, visit: Seen, site: Framed) -> Response:
+    """The same for a whole set as a ZIP."""
+    archive = await zip_photos(site.darkroom, user_id=visit.user_id, job_id=job_id)
+    path = site.darkroom.links.archive(user_id=visit.user_id, job_id=job_id)
+    return _file_link(path, archive.plain_name)
+
+
+def _file_link(path: str, name: str) -> Response:
+    return JSONResponse({"path": path, "name": name}, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/photos/{photo_id}/redo")

@@ -6,10 +6,18 @@ from uuid import UUID, uuid4, uuid5
 from fastapi import APIRouter, Form, Response
 
 from darkroom.core.payments import PaymentView
-from darkroom.edges.fields import Id, Name, OptionalId
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.fields import Id, Name, OptionalId, OptionalName
+from darkroom.edges.site.frame import Site, Visit, money, split_page
 from darkroom.edges.site.route import Framed, PageRoute, Seen
-from darkroom.edges.site.truth import is_moving, payment_line, refund_lines
+from darkroom.edges.site.sure import YES, Sure, ask_first
+from darkroom.edges.site.truth import (
+    RefundLine,
+    is_moving,
+    is_returning,
+    mark,
+    payment_line,
+    refund_lines,
+)
 from darkroom.flow.ask_back import ask_back
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import open_checkout
@@ -29,14 +37,15 @@ _START_KEY = UUID("6b1f4d0e-3c0a-4f43-9d5b-8f6d1c6a2f11")
 @router.get("")
 async def history(visit: Seen, site: Framed, before: OptionalId = None) -> Response:
     """All payments, newest first."""
-    payments = await read_payments(
-        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE
+    rows = await read_payments(
+        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE + 1
     )
+    payments, older = split_page(rows, PAGE)
     return site.render(
         visit,
         "payments.html",
         payments=[(payment, payment_line(payment)) for payment in payments],
-        before=payments[-1].id if len(payments) == PAGE else None,
+        before=older,
     )
 
 
@@ -47,12 +56,21 @@ async def page(payment_id: Id, visit: Seen, site: Framed, go: str | None = None)
 
 
 @router.get("/{payment_id}/now")
-async def part(payment_id: Id, visit: Seen, site: Framed) -> Response:
-    """The truth again, for the page's script; a set that has begun is gone to."""
+async def part(
+    payment_id: Id,
+    visit: Seen,
+    site: Framed,
+    have: OptionalName = None,
+    stay: OptionalName = None,
+) -> Response:
+    """The truth again, for the page's script; a set that has begun is gone to, unless they `stay`.
+
+    Nothing, where the page has it already (`have`): what is replaced while somebody presses loses the press.
+    """
     payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
-    if payment.job_id is not None:
+    if payment.job_id is not None and stay is None:
         return site.go(visit, f"/sets/{payment.job_id}")
-    return await _page(site, visit, payment_id, template="_payment.html")
+    return await _page(site, visit, payment_id, template="_payment.html", have=have)
 
 
 @router.post("/{payment_id}/open")
@@ -63,8 +81,13 @@ async def open_again(payment_id: Id, visit: Seen, site: Framed) -> Response:
 
 
 @router.post("/{payment_id}/ask-back")
-async def return_money(payment_id: Id, visit: Seen, site: Framed) -> Response:
-    """Ask an unused payment back. Twice is once."""
+async def return_money(payment_id: Id, visit: Seen, site: Framed, sure: Sure = "") -> Response:
+    """Ask an unused payment back, once they said that they are sure. Twice is once."""
+    if sure != YES:
+        payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
+        amount = money(visit.locale, payment.amount_minor, payment.currency)
+        question = site.say(visit, "payment.ask_back_sure", amount=amount)
+        return ask_first(site, visit, question=question, back=f"/payments/{payment_id}")
     await ask_back(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
     return site.go(visit, f"/payments/{payment_id}")
 
@@ -114,10 +137,10 @@ async def receipt(payment_id: Id, visit: Seen, site: Framed) -> Response:
     )
 
 
-async def _money(site: Site, visit: Visit, payment_id: int) -> tuple[PaymentView, list[object]]:
+async def _money(site: Site, visit: Visit, payment_id: int) -> tuple[PaymentView, list[RefundLine]]:
     payment = await read_payment(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
     refunds = await read_refunds_of(site.darkroom, user_id=visit.user_id, payment_id=payment_id)
-    return payment, list(refund_lines(refunds))
+    return payment, refund_lines(refunds)
 
 
 async def _page(
@@ -127,8 +150,13 @@ async def _page(
     *,
     template: str = "payment.html",
     go_on: bool = False,
+    have: str | None = None,
 ) -> Response:
     payment, refunds = await _money(site, visit, payment_id)
+    line = payment_line(payment)
+    now = mark(line, payment.checkout_url, refunds)
+    if have == now:
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
     moving = is_moving(payment)
     is_unused = payment.status == "succeeded" and not payment.generation_consumed and not moving
     avatars = await read_avatars(site.darkroom, user_id=visit.user_id) if is_unused else []
@@ -138,8 +166,10 @@ async def _page(
         visit,
         template,
         payment=payment,
-        line=payment_line(payment),
+        line=line,
+        now=now,
         moving=moving,
+        returning=is_returning(refunds),
         refunds=refunds,
         go_on=go_on and payment.status == "pending",
         may_ask_back=is_unused and payment.amount_minor > 0,

@@ -93,12 +93,26 @@ def refused(site: Site, visit: Visit, error: RequestRefusedError) -> Response:
         key = "error.not_found_text" if error.status == _NOT_FOUND else "error.ANY"
     if visit.by_script:
         return site.toast(visit, key, error.status)
-    answer = site.render(visit, "refused.html", status=error.status, code=error.status, key=key)
+    comes_again = error.status == _UNAVAILABLE and visit.request.method in SAFE_METHODS
+    answer = site.render(
+        visit,
+        "refused.html",
+        status=error.status,
+        title=_title(error),
+        key="error.busy_text" if comes_again else key,
+        back=None if error.status == _NOT_FOUND else visit.form_page,
+    )
     if error.status == _UNAVAILABLE:
         answer.headers["Retry-After"] = "2"
-        if visit.request.method in SAFE_METHODS:
-            answer.headers["Refresh"] = "3"
+    if comes_again:
+        answer.headers["Refresh"] = "3"
     return answer
+
+
+def _title(error: RequestRefusedError) -> str:
+    if error.status == _NOT_FOUND:
+        return "error.not_found"
+    return "error.busy" if error.code in ("BUSY", "UNAVAILABLE") else "error.title"
 
 
 async def lost(request: Request, status: int) -> Response | None:

@@ -14,6 +14,7 @@ from darkroom.edges.fields import Id
 from darkroom.edges.gate import BodyAllowance
 from darkroom.edges.site.frame import PageKey, Site, Visit
 from darkroom.edges.site.route import Framed, PageRoute, Seen
+from darkroom.edges.site.sure import YES, Sure, ask_first
 from darkroom.edges.streams import is_known
 from darkroom.edges.upload import REQUEST_BYTES_MAX, boundary_of, files_of
 from darkroom.flow.add_selfie import SELFIES_MAX, add_selfies, describe
@@ -125,8 +126,14 @@ async def small_image(avatar_id: Id, selfie_id: Id, visit: Seen, site: Framed) -
 
 
 @router.post("/{avatar_id}/selfies/{selfie_id}/remove")
-async def remove_one(avatar_id: Id, selfie_id: Id, visit: Seen, site: Framed) -> Response:
-    """Delete a selfie; one that is gone already is gone."""
+async def remove_one(
+    avatar_id: Id, selfie_id: Id, visit: Seen, site: Framed, sure: Sure = ""
+) -> Response:
+    """Delete a selfie, once they said that they are sure; one that is gone already is gone."""
+    if sure != YES:
+        avatar = await _avatar(site, visit, avatar_id)
+        question = site.say(visit, "selfies.remove_sure")
+        return ask_first(site, visit, question=question, back=f"/avatars/{avatar.id}")
     try:
         await remove_selfie(
             site.darkroom, user_id=visit.user_id, avatar_id=avatar_id, selfie_id=selfie_id
@@ -149,8 +156,12 @@ async def rename(avatar_id: Id, visit: Seen, site: Framed, name: _NAME) -> Respo
 
 
 @router.post("/{avatar_id}/remove")
-async def remove(avatar_id: Id, visit: Seen, site: Framed) -> Response:
-    """Delete a person with all photos."""
+async def remove(avatar_id: Id, visit: Seen, site: Framed, sure: Sure = "") -> Response:
+    """Delete a person with all photos, once they said that they are sure."""
+    if sure != YES:
+        avatar = await _avatar(site, visit, avatar_id)
+        question = site.say(visit, "selfies.remove_avatar_sure", name=avatar.name)
+        return ask_first(site, visit, question=question, back="/account")
     await remove_avatar(site.darkroom, user_id=visit.user_id, avatar_id=avatar_id)
     return site.go(visit, "/account")
 
@@ -167,6 +178,17 @@ def _clean_name(name: str) -> str:
         raise RequestRefusedError(400, "INVALID_REQUEST", "No such name") from error
 
 
+async def _avatar(site: Site, visit: Visit, avatar_id: int) -> AvatarView:
+    return _one_of(await read_avatars(site.darkroom, user_id=visit.user_id), avatar_id)
+
+
+def _one_of(avatars: Sequence[AvatarView], avatar_id: int) -> AvatarView:
+    avatar = next((one for one in avatars if one.id == avatar_id), None)
+    if avatar is None:
+        raise not_found("avatar")
+    return avatar
+
+
 async def _page(
     site: Site,
     visit: Visit,
@@ -176,9 +198,7 @@ async def _page(
     refused: Sequence[dict[str, Any]] = (),
 ) -> Response:
     avatars = await read_avatars(site.darkroom, user_id=visit.user_id)
-    avatar = next((one for one in avatars if one.id == avatar_id), None)
-    if avatar is None:
-        raise not_found("avatar")
+    avatar = _one_of(avatars, avatar_id)
     return site.render(
         visit,
         template,

@@ -8,13 +8,15 @@ from fastapi import APIRouter, Response
 
 from darkroom.core.photos import PhotoView
 from darkroom.core.progress import Progress
-from darkroom.edges.fields import Id, OptionalId
-from darkroom.edges.site.frame import Site, Visit
+from darkroom.edges.fields import Id, OptionalId, OptionalName
+from darkroom.edges.site.frame import Site, Visit, split_page
 from darkroom.edges.site.route import Framed, PageRoute, Seen
 from darkroom.edges.site.truth import (
     is_moving,
+    is_returning,
     job_line,
     left_line,
+    mark,
     missing_line,
     payment_line,
     refund_lines,
@@ -63,7 +65,8 @@ def card(visit: Visit, site: Site, photo: PhotoView) -> Card:
 @router.get("/sets")
 async def all_sets(visit: Seen, site: Framed, before: OptionalId = None) -> Response:
     """Covers, newest first, and above them whatever waits for its owner."""
-    sets = await read_sets(site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE)
+    rows = await read_sets(site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE + 1)
+    sets, older = split_page(rows, PAGE)
     recent = (
         await read_payments(site.darkroom, user_id=visit.user_id, before_id=None, limit=RECENT)
         if before is None
@@ -86,7 +89,7 @@ async def all_sets(visit: Seen, site: Framed, before: OptionalId = None) -> Resp
         sets=sets,
         covers=covers,
         waiting=waiting,
-        before=sets[-1].id if len(sets) == PAGE else None,
+        before=older,
     )
 
 
@@ -106,12 +109,18 @@ async def one_set(job_id: Id, visit: Seen, site: Framed) -> Response:
 
 
 @router.get("/sets/{job_id}/now")
-async def part(job_id: Id, visit: Seen, site: Framed, seen: OptionalId = None) -> Response:
-    """How the set stands now, and every photo stored after photo `seen`: the same call twice is harmless."""
+async def part(
+    job_id: Id, visit: Seen, site: Framed, seen: OptionalId = None, have: OptionalName = None
+) -> Response:
+    """How the set stands now, and every photo stored after photo `seen`: the same call twice is harmless.
+
+    Nothing, where the page has it already (`have`).
+    """
     progress = await read_job(site.darkroom, user_id=visit.user_id, job_id=job_id)
-    return site.render(
-        visit, "_set_now.html", **await _values(site, visit, progress, seen=seen or 0)
-    )
+    values = await _values(site, visit, progress, seen=seen or 0)
+    if have == values["now"]:
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    return site.render(visit, "_set_now.html", **values)
 
 
 async def _values(site: Site, visit: Visit, progress: Progress, *, seen: int) -> dict[str, Any]:
@@ -125,17 +134,21 @@ async def _values(site: Site, visit: Visit, progress: Progress, *, seen: int) ->
         if any(one.id == job.avatar_id and one.selfies for one in avatars):
             redos = await redos_left(site.darkroom, user_id=visit.user_id, job_id=job.id)
     archive = site.darkroom.links.archive(user_id=visit.user_id, job_id=job.id)
+    lines = refund_lines(refunds)
+    newest = max((photo.id for photo in progress.photos), default=0)
     return {
+        "now": mark(job_line(job), lines, newest, len(cards)),
+        "returning": is_returning(lines),
         "job": job,
         "payment": payment,
         "line": job_line(job),
         "missing": missing_line(job),
         "left": left_line(progress.seconds_left),
         "is_open": not progress.ended,
-        "refunds": refund_lines(refunds),
+        "refunds": lines,
         "slots": [(index + 1, cards.get(index)) for index in range(job.total_photos)],
         "fresh": [one for one in cards.values() if one.photo.id > seen],
-        "newest": max((photo.id for photo in progress.photos), default=0),
+        "newest": newest,
         "archive_url": archive if progress.photos else None,
         "redos": redos,
         "is_deleted": progress.ended and job.completed_photos > 0 and not progress.photos,
@@ -157,14 +170,15 @@ async def _made_again(site: Site, visit: Visit, payment_id: int) -> str | None:
 @router.get("/favorites")
 async def favorites(visit: Seen, site: Framed, before: OptionalId = None) -> Response:
     """The photos with a heart, from all sets."""
-    photos = await read_favorites(
-        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE
+    rows = await read_favorites(
+        site.darkroom, user_id=visit.user_id, before_id=before, limit=PAGE + 1
     )
+    photos, older = split_page(rows, PAGE)
     return site.render(
         visit,
         "favorites.html",
         cards=[card(visit, site, photo) for photo in photos],
-        before=photos[-1].id if len(photos) == PAGE else None,
+        before=older,
         share_days=SHARE_DAYS,
         share_key=uuid4().hex,
         redos=0,

@@ -1,5 +1,6 @@
 """How an order stands, in the words of `web/texts.toml`: one place, so that every screen says the same."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +89,11 @@ def left_line(seconds: int | None) -> Line:
     return Line("set.left_minutes", {"count": -(-seconds // MINUTE_SECONDS)}, "wait")
 
 
+def mark(*shown: object) -> str:
+    """A short name for what a page shows: where it is the same, a look is answered with nothing."""
+    return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class RefundLine:
     """Some money that goes back or went back: a headline, how it comes, why, how much, and when it came."""
@@ -128,3 +134,8 @@ def refund_lines(refunds: Sequence[RefundView]) -> list[RefundLine]:
                 )
             )
     return lines
+
+
+def is_returning(lines: Sequence[RefundLine]) -> bool:
+    """Whether money is on its way by itself: a page about it should look again, now and then."""
+    return any(line.head == "refund.going" for line in lines)

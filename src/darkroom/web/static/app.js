@@ -29,7 +29,7 @@
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     // Nothing is replaced under a question that is being answered, and nobody looks at a hidden page.
-    if (event.target.id === "payment" && (document.hidden || $("dialog[open]"))) event.preventDefault();
+    if (event.target.matches('[hx-trigger^="every"]') && (document.hidden || $("dialog[open]"))) event.preventDefault();
   });
 
   // ---- "are you sure", where a frame may not ask by itself ------------------------------------------------
@@ -40,6 +40,9 @@
     $("#sure-text").textContent = event.detail.question;
     $("[data-yes]", sheet).onclick = () => { sheet.close(); event.detail.issueRequest(true); };
     sheet.showModal();
+  });
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.target.matches("[hx-confirm]")) event.detail.parameters.sure = "yes";
   });
   document.addEventListener("click", (event) => {
     const dialog = event.target.closest("dialog");
@@ -57,10 +60,14 @@
 
   // ---- times in the reader's own zone ---------------------------------------------------------------------
   function localTimes(within) {
-    const shape = new Intl.DateTimeFormat(root.lang, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
+    const parts = { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" };
+    const short = new Intl.DateTimeFormat(root.lang, parts);
+    const long = new Intl.DateTimeFormat(root.lang, { ...parts, year: "numeric" });
     for (const one of $$("time[datetime]:not([data-local])", within)) {
       one.dataset.local = "yes";
-      one.textContent = shape.format(new Date(one.dateTime));
+      const moment = new Date(one.dateTime);
+      const named = "year" in one.dataset || moment.getFullYear() !== new Date().getFullYear();
+      one.textContent = (named ? long : short).format(moment);
     }
   }
 
@@ -251,14 +258,15 @@
   addEventListener("beforeunload", (event) => { if (uploading) event.preventDefault(); });
 
   // ---- choosing and paying ---------------------------------------------------------------------------------
-  document.addEventListener("change", () => {
+  function namePrice() {
     const button = $("#pay");
     if (!button) return;
     const way = $("[name=way]:checked");
     if (way && way.dataset.takes) for (const one of $$("[data-currency]")) one.hidden = one.dataset.currency !== way.dataset.takes;
     const price = $(".tier:has(:checked) [data-pay]:not([hidden])");
     if (price) button.textContent = price.dataset.pay;
-  });
+  }
+  document.addEventListener("change", namePrice);
   function pay() {
     const link = $("#checkout");
     if (!link || link.dataset.ready) return;
@@ -282,6 +290,7 @@
   let again = false;
   let lookedAt = 0;
   let slow = 0;
+  let missed = 0;
   function status() { return $("#status[data-live]"); }
   async function look() {
     const place = status();
@@ -298,6 +307,13 @@
     if (!status() && stream) { stream.close(); stream = null; }
     if (again) look();
   }
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const place = status();
+    if (!place || !event.detail.pathInfo.requestPath.startsWith(place.dataset.live)) return;
+    // One may be lost on any network.
+    missed = event.detail.successful ? 0 : missed + 1;
+    $("[data-lost]", place).hidden = missed < 2;
+  });
   function live() {
     const place = status();
     if (!place || stream) return;
@@ -314,7 +330,11 @@
     }, 5000);
   }
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+    // A browser brings an earlier choice back after the page has begun.
+    else namePrice();
+  });
   addEventListener("pagehide", () => { if (stream) { stream.close(); stream = null; } });
 
   // ---- photos, full screen -----------------------------------------------------------------------------------
@@ -403,12 +423,7 @@
         htmx.process($("#redo-form"));
         $("#redo-dialog").showModal();
       }
-      const app = telegram();
-      if (event.target.closest("[data-download]") && app && app.downloadFile && app.isVersionAtLeast("8.0")) {
-        event.preventDefault();
-        // Telegram's downloader brings no session: it needs a link of now.
-        fetch(`/photos/${current}/link`).then((answer) => answer.json()).then((file) => app.downloadFile({ url: new URL(file.path, location).href, file_name: file.name })).catch(() => toast(say.sayFailed));
-      }
+      if (event.target.closest("[data-download]")) downloadByTelegram(event, `/photos/${current}/link`);
     });
     viewer.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") { step(-1); event.preventDefault(); }
@@ -448,16 +463,30 @@
   }, true);
   document.addEventListener("click", (event) => {
     const link = event.target.closest("[data-plain-href]");
-    if (link) link.href = link.dataset.plainHref;
+    if (!link) return;
+    link.href = link.dataset.plainHref;
+    downloadByTelegram(event, link.dataset.fresh);
   });
+  // Telegram's window saves nothing by itself, and its downloader brings no session: it needs a link of now.
+  function downloadByTelegram(event, fresh) {
+    const app = telegram();
+    if (!app || !app.downloadFile || !app.isVersionAtLeast("8.0")) return;
+    event.preventDefault();
+    fetch(fresh).then((answer) => answer.json()).then((file) => app.downloadFile({ url: new URL(file.path, location).href, file_name: file.name })).catch(() => toast(say.sayFailed));
+  }
 
   // ---- whenever something of the page is new --------------------------------------------------------------------
   function begin(within) {
     localTimes(within);
     uploads();
+    namePrice();
     pay();
     live();
-    if (navigator.share) for (const one of $$("[data-send]", within)) one.hidden = false;
+    // What needs this script is shown by it. Telegram's window cannot print.
+    const able = ["[data-share-set]", "[data-copy]"];
+    if (navigator.share) able.push("[data-send]");
+    if (!initData) able.push("[data-print]");
+    for (const one of $$(able.join(), within)) one.hidden = false;
   }
   document.addEventListener("htmx:oobAfterSwap", (event) => { if (event.detail.target) event.detail.target.classList.add("fresh"); });
   document.addEventListener("htmx:load", (event) => begin(event.detail.elt.parentNode || document));
