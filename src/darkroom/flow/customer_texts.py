@@ -177,10 +177,10 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         f"Если получилось меньше {below} % фотографий, возвращается вся сумма, а готовые остаются вам.",
         "Если способ оплаты не позволяет вернуть часть суммы, "
         + ("недостающее делаем ещё раз бесплатно." if part else "возвращается вся сумма."),
-        f"О неиспользованной оплате напомним через {remind} дн., а через {refund} дн. вернём её сами.",
+        f"О неиспользованной оплате через {remind} дн. напомним в «Профиле», а через {refund} дн. вернём её.",
         "Если оплата пришла, когда заказ уже закрыт, "
         + ("она возвращается." if late else "заказ всё равно начинается."),
-        f"Исходные фотографии удаляются через {selfie_days} дн. после загрузки, и мы об этом сообщаем.",
+        f"Исходные фотографии удаляются через {selfie_days} дн. после загрузки, о чём напишем в «Профиле».",
         redo.ru,
         "Все свои данные можно удалить в любой момент.",
     ]
@@ -190,10 +190,10 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         f"If fewer than {below} % of them could be made, the whole price goes back; those ready stay yours.",
         "Where the way you paid allows no part to go back, "
         + ("what is missing is made again for free." if part else "the whole price goes back."),
-        f"We remind you of an unused payment after {remind} days; after {refund} it goes back by itself.",
+        f"An unused payment is reminded of in your profile after {remind} days, and goes back after {refund}.",
         "A payment that comes when its order is closed already "
         + ("goes back." if late else "starts the order all the same."),
-        f"Your selfies are deleted {selfie_days} days after the upload, and we tell you when it is done.",
+        f"Your selfies are deleted {selfie_days} days after the upload; your profile says when it is done.",
         redo.en,
         "You can have all your data deleted at any time.",
     ]
