@@ -31,8 +31,8 @@ class Limits(BaseModel):
     pending_give_up_seconds: float = 900
     """kie.ai itself gives up on its upstream after 600 s (code 408); half as much again on top."""
     line_give_up_seconds: float = 1800
-    """In the provider's line, and not begun: half of a set's hour. The other half is left for another attempt,
-    which may be the fallback's."""
+    """In the provider's line, and not begun: half of a set's hour. The other half is left for the fallback;
+    where there is none it stands there until the deadline."""
     poll_first_seconds: float = 2.5
     """kie.ai advises the first question after 2 to 3 s."""
     poll_cap_seconds: float = 15
@@ -81,8 +81,8 @@ class Limits(BaseModel):
     sign_in_links_window_seconds: float = 3600
     """Five letters an hour to one address: enough for whoever looks into the wrong mailbox, and no flood."""
     sign_in_letters_max: int = 300
-    """And to all: anybody may ask, for anybody's address. A shop of a thousand sets a day writes some hundred
-    at its best hour. Not counted to the letter: of two at once, both may be the last."""
+    """And to all strangers: anybody may ask, for anybody's address. A shop of a thousand sets a day writes some
+    hundred at its best hour. Not counted to the letter: of two at once, both may be the last."""
     mail_retry_base_seconds: float = 5
     mail_retry_cap_seconds: float = 300
     mail_tries_max: int = 10

@@ -31,7 +31,7 @@ async def test_the_times_fit_together(shop: Shop) -> None:
     # All paid attempts of a photo fit into its set's deadline, each given up no sooner than its provider does.
     attempts = Settings.model_fields["max_generation_attempts"].default
     assert attempts * limits.pending_give_up_seconds < deadline
-    # Who leaves the provider's line at the last moment is made in time, and so is who is taken out of it.
+    # Who is taken out of the provider's line still has time at the fallback.
     assert limits.line_give_up_seconds + limits.pending_give_up_seconds < deadline
     # Nobody is called stuck while the rules still let it wait.
     for status in ("queued", "storing"):

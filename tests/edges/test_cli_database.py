@@ -86,7 +86,7 @@ def test_a_store_is_adopted_by_a_command(dsn: str, tmp_path: Path) -> None:
             return await look_at_store(darkroom.database, darkroom.store)
 
     with psycopg.connect(dsn, autocommit=True) as one:
-        one.execute("UPDATE store_mark SET written_at = now()")
+        one.execute("UPDATE store_mark SET store_id = gen_random_uuid()")
     assert asyncio.run(whose()) is StoreIs.FOREIGN
     answer = CliRunner().invoke(build_cli(wires_of(open_darkroom=open_darkroom)), ["adopt-store"])
     assert (answer.exit_code, answer.stderr) == (0, "")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.adapters.storage import open_storage
+from darkroom.flow import recognize_store as recognizing
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.examine import examine_mark
 from darkroom.flow.prepare import prepare
@@ -16,6 +17,7 @@ from darkroom.flow.recognize_store import (
     adopt_store,
     recognize_store,
 )
+from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.checkup import Grade
 from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
 from darkroom.wiring import bundled_catalog
@@ -44,7 +46,31 @@ async def test_many_first_starts_at_once_mark_it_once(shop: Shop, tmp_path: Path
     here = _on(shop, tmp_path / "here")
     await asyncio.gather(*(recognize_store(here) for _ in range(8)))
     mark = (await here.store.get(MARK_KEY)).decode().strip()
-    assert mark == str(await shop.value("SELECT id FROM store_mark WHERE written_at IS NOT NULL"))
+    assert mark == await shop.value("SELECT database_id || ' ' || store_id FROM store_mark")
+
+
+async def test_of_two_folders_that_are_marked_at_once_one_is_the_store(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """API and worker come up together, each with its own disk: both marked theirs, and both were content."""
+    both = [_on(shop, tmp_path / name) for name in ("one", "two")]
+    ways = asyncio.Barrier(2)
+
+    async def meet(name: str) -> None:
+        if name == "store.marked":
+            await ways.wait()
+
+    async def start(one: Darkroom) -> bool:
+        try:
+            await recognize_store(one)
+        except ForeignStoreError:
+            return False
+        return True
+
+    with checkpoints_handled_by(meet):
+        started = await asyncio.gather(*(start(one) for one in both))
+    assert sorted(started) == [False, True]
+    assert await asyncio.gather(*(start(one) for one in both)) == started, "and so it stays"
 
 
 async def test_a_mark_whose_process_died_is_noted_by_the_next_start(
@@ -52,9 +78,10 @@ async def test_a_mark_whose_process_died_is_noted_by_the_next_start(
 ) -> None:
     here = _on(shop, tmp_path / "here")
     await recognize_store(here)
-    await shop.rows("UPDATE store_mark SET written_at = NULL RETURNING number")
+    noted = await shop.value("SELECT store_id FROM store_mark")
+    await shop.rows("UPDATE store_mark SET store_id = NULL RETURNING number")
     await recognize_store(here)
-    assert await shop.value("SELECT written_at IS NOT NULL FROM store_mark")
+    assert await shop.value("SELECT store_id FROM store_mark") == noted
 
 
 async def test_another_databases_store_is_not_marked_over(shop: Shop, tmp_path: Path) -> None:
@@ -62,7 +89,7 @@ async def test_another_databases_store_is_not_marked_over(shop: Shop, tmp_path: 
     await here.store.put_once(MARK_KEY, b"another one\n", "text/plain")
     with pytest.raises(ForeignStoreError):
         await recognize_store(here)
-    await shop.rows("UPDATE store_mark SET written_at = darkroom_now() RETURNING number")
+    await shop.rows("UPDATE store_mark SET store_id = gen_random_uuid() RETURNING number")
     with pytest.raises(ForeignStoreError):
         await recognize_store(here)
     assert await here.store.get(MARK_KEY) == b"another one\n"
@@ -94,8 +121,25 @@ async def test_a_store_that_is_away_stops_nobody(
         patched.setattr(here.store, "get", away)
         await recognize_store(here)
         assert (await examine_mark(shop.database, here.store)).grade is Grade.DOUBTFUL
-    assert await shop.value("SELECT written_at FROM store_mark") is None
+    assert await shop.value("SELECT store_id FROM store_mark") is None
     await recognize_store(here)
+
+
+async def test_a_store_that_hangs_holds_no_start(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cold start waited half a minute for it, and all requests with it."""
+    here = _on(shop, tmp_path / "here")
+
+    async def hang(_key: str, *, most_bytes: int = 0) -> bytes:
+        del most_bytes
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(here.store, "get", hang)
+    monkeypatch.setattr(recognizing, "LOOK_SECONDS", 0.05)
+    async with asyncio.timeout(5):
+        await recognize_store(here)
 
 
 async def test_doctor_says_whose_store_it_is(shop: Shop, tmp_path: Path) -> None:

@@ -130,11 +130,18 @@ async def test_asking_at_once_makes_one_user_and_five_letters(shop: Shop) -> Non
 async def test_nobody_has_the_shop_write_to_any_number_of_strangers(shop: Shop) -> None:
     """Sixty addresses, sixty letters: the limit was one address's alone."""
     limits = shop.darkroom.limits.model_copy(update={"sign_in_letters_max": 4})
+    await shop.rows("INSERT INTO users (email) VALUES ('buyer@example.com') RETURNING id")
+    await shop.rows(
+        "INSERT INTO payments (user_id, provider, tier_id, photo_count, amount_minor, currency, policy_id,"
+        " request_id) SELECT max(id), 'bank', 'starter', 7, 100, 'RUB', 1, gen_random_uuid() FROM users "
+        "RETURNING id"
+    )
     shop.darkroom = replace(shop.darkroom, limits=limits)
     for number in range(4):
         await _ask(shop, f"stranger-{number}@example.com")
     assert await _code(_ask(shop, "one-more@example.com")) == (503, "MAIL_BUSY")
-    assert await shop.value("SELECT count(*) FROM users") == 4, "and nobody was made"
+    assert await shop.value("SELECT count(*) FROM users") == 5, "and nobody was made"
+    await _ask(shop, "buyer@example.com")
     await shop.advance(3601)
     await _ask(shop, "one-more@example.com")
 

@@ -1,6 +1,9 @@
 """A photo that its provider has not begun is not lost: another one would stand behind it, and cost again."""
 
+from dataclasses import replace
+
 from darkroom.ports.generation import GenerationRequest, Ready, Working
+from tests.scripted import ScriptedProvider
 from tests.shop import Shop
 
 LOOK_SECONDS = 30
@@ -59,15 +62,45 @@ async def test_a_photo_that_was_begun_and_never_ends_is_given_up(shop: Shop) -> 
     assert len(shop.provider.created) == 14
 
 
-async def test_a_line_that_does_not_move_is_left_at_half_time(shop: Shop) -> None:
-    """What stands there for ever may be lost, and another provider still has time for it."""
+async def test_a_line_that_does_not_move_is_left_for_the_fallback_at_half_time(shop: Shop) -> None:
+    """Bought again at the same provider it would stand in the same line, and the fallback came too late."""
+    spare = ScriptedProvider(name="spare", account="spare")
+    shop.darkroom = replace(
+        shop.darkroom,
+        generation={**shop.darkroom.generation, "spare": spare},
+        generation_fallback=("spare",),
+    )
     Line(shop)
     _, job = await shop.sold()
     await _looks(shop, shop.darkroom.limits.line_give_up_seconds - 60)
-    assert len(shop.provider.created) == 7
+    assert (len(shop.provider.created), len(spare.created)) == (7, 0)
     await _looks(shop, 180)
     assert (await shop.job(job.id))["status"] == "completed"
-    assert len(shop.provider.created) == 14
+    assert (len(shop.provider.created), len(spare.created)) == (7, 7)
+
+
+async def test_without_a_fallback_a_long_line_is_waited_for(shop: Shop) -> None:
+    """Fifty minutes of the hour: made late, and bought once."""
+    line = Line(shop)
+    _, job = await shop.sold()
+    await _looks(shop, 50 * 60)
+    assert len(shop.provider.created) == 7
+    line.in_line = line.making = False
+    await _looks(shop, 60)
+    assert (await shop.job(job.id))["status"] == "completed"
+    assert len(shop.provider.created) == 7
+
+
+async def test_a_line_that_never_moves_ends_with_the_set(shop: Shop) -> None:
+    Line(shop)
+    payment_id = await shop.ordered(await shop.customer(), order_style="signature")
+    shop.bank.pays(payment_id)
+    await shop.notify(payment_id)
+    await _looks(shop, 62 * 60)
+    assert await shop.value("SELECT status FROM generation_jobs") == "failed"
+    await shop.drain()
+    assert await shop.value("SELECT status FROM payments") == "refunded"
+    assert len(shop.provider.created) == 7
 
 
 async def test_the_next_attempts_time_is_its_own(shop: Shop) -> None:

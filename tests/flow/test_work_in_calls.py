@@ -25,7 +25,12 @@ from darkroom.flow.work_in_calls import (
     work_rounds,
 )
 from darkroom.ports.generation import GenerationRequest, NoAnswer, Working
-from darkroom.ports.payments import PaymentProviderUnavailableError, RefundAnswer, RefundCall
+from darkroom.ports.payments import (
+    PaymentProviderUnavailableError,
+    RefundAnswer,
+    RefundCall,
+    RefundRefused,
+)
 from tests.shop import Shop
 
 
@@ -362,7 +367,11 @@ async def test_a_refund_that_waits_for_another_of_its_payment_rings_no_bell(
     shop: Shop, bell: _Bell
 ) -> None:
     """A transfer takes days; what is owed beside it was knocked for every ten seconds of them."""
-    payment_id, _ = await _sold_and_asked_twice(shop)
+
+    async def lost(_call: RefundCall) -> RefundAnswer:
+        raise PaymentProviderUnavailableError("timeout")
+
+    payment_id = await _sold_and_asked_twice(shop, lost)
     shop.bank.silent = True
     bell.rung.clear()
     for _ in range(3):
@@ -379,6 +388,28 @@ async def test_a_refund_that_waits_for_another_of_its_payment_rings_no_bell(
     assert await shop.value(back, payment_id) == 200
 
 
+async def test_a_refund_that_waits_for_an_older_one_that_comes_later_rings_no_bell(
+    shop: Shop, bell: _Bell
+) -> None:
+    async def later(_call: RefundCall) -> RefundAnswer:
+        return RefundRefused("429", "not now", later=True)
+
+    payment_id = await _sold_and_asked_twice(shop, later)
+    shop.bank.on_refund = later
+    for _ in range(4):  # the first one waits longer each time
+        await shop.advance(60)
+        await shop.step("refund")
+    bell.rung.clear()
+    for _ in range(3):
+        await work_in_call(shop.darkroom)
+    assert {row["status"] for row in await shop.rows("SELECT status FROM refunds")} == {"requested"}
+    assert HELD_SECONDS not in bell.rung
+    shop.bank.on_refund = None
+    await shop.drain()
+    back = "SELECT sum(settled_minor) FROM refunds WHERE payment_id = %s"
+    assert await shop.value(back, payment_id) == 200
+
+
 async def _unused_goes_back(shop: Shop) -> None:
     payment_id = await shop.ordered(await shop.customer())
     shop.bank.pays(payment_id)
@@ -387,19 +418,17 @@ async def _unused_goes_back(shop: Shop) -> None:
     await pay_back(shop.darkroom, GoodwillRequest(payment_id, None, "kind", uuid4()))
 
 
-async def _sold_and_asked_twice(shop: Shop) -> tuple[int, int]:
-    """A delivered set, and twice a ruble of it owed; the bank has not answered the first call."""
+async def _sold_and_asked_twice(
+    shop: Shop, first: Callable[[RefundCall], Awaitable[RefundAnswer | None]]
+) -> int:
+    """A delivered set, and twice a ruble of it owed; the first call is answered so. Gives the payment."""
     payment_id = await shop.ordered(await shop.customer(), order_style="signature")
     shop.bank.pays(payment_id)
     await shop.notify(payment_id)
     await shop.drain()
-
-    async def lost(_call: RefundCall) -> RefundAnswer | None:
-        raise PaymentProviderUnavailableError("timeout")
-
-    shop.bank.on_refund = lost
+    shop.bank.on_refund = first
     for _ in range(2):
         await pay_back(shop.darkroom, GoodwillRequest(payment_id, 100, "kind", uuid4()))
     await shop.step("refund")
     shop.bank.on_refund = None
-    return payment_id, 2
+    return payment_id

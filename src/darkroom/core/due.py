@@ -48,7 +48,8 @@ SELECT extract(epoch FROM min(at) - darkroom_now())::FLOAT8 FROM (
     WHERE r.status IN ('requested', 'unknown')
       AND (SELECT p.provider FROM payments p WHERE p.id = r.payment_id) = ANY(%(banks)s)
       AND NOT (r.status = 'requested' AND EXISTS (SELECT FROM refunds o
-               WHERE o.payment_id = r.payment_id AND o.id <> r.id AND o.status IN ('sending', 'unknown')))
+               WHERE o.payment_id = r.payment_id AND o.id <> r.id AND (o.status IN ('sending', 'unknown')
+                     OR (o.status = 'requested' AND o.id < r.id))))
     UNION ALL SELECT lease_until FROM refunds WHERE status = 'sending'
     UNION ALL SELECT greatest(due_at, coalesce(lease_until, due_at)) FROM mail_outbox
     WHERE status = 'pending' AND %(sends_mail)s

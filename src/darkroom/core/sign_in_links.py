@@ -59,6 +59,18 @@ async def find_link_by_request(tx: Connection, request_id: UUID) -> int | None:
         return await cursor.fetchone()
 
 
+async def is_known(tx: Connection, user_id: int) -> bool:
+    """Whether this user ever signed in by a link, by Telegram, or paid: no stranger. Read only."""
+    async with tx.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT EXISTS (SELECT FROM users WHERE id = %(id)s AND telegram_user_id IS NOT NULL) "
+            "OR EXISTS (SELECT FROM sessions WHERE user_id = %(id)s) "
+            "OR EXISTS (SELECT FROM payments WHERE user_id = %(id)s)",
+            {"id": user_id},
+        )
+        return bool(await cursor.fetchone())
+
+
 async def lock_link(tx: Connection, link_id: int) -> None:
     """Wait for whoever is using this link."""
     await tx.execute("SELECT FROM sign_in_links WHERE id = %s FOR NO KEY UPDATE", [link_id])

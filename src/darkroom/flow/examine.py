@@ -75,7 +75,7 @@ async def examine_mark(database: Database, store: ObjectStore) -> Finding:
     match found:
         case StoreIs.OURS:
             return well("the object store is the one that this database's photos are in")
-        case StoreIs.UNMARKED:
+        case StoreIs.UNKNOWN:
             return well("the object store is new: the first start marks it")
         case StoreIs.FOREIGN:
             return wrong(

@@ -126,7 +126,13 @@ async def _write_answer(
                 final=again is Again.NEVER,
             )
         case Working(in_line):
-            if _is_lost(darkroom, task, in_line=in_line):
+            fallback = fallback_of(darkroom, task.provider)
+            if in_line and fallback is not None and _waits_too_long(darkroom, task):
+                await record_lost(tx, task.attempt_id, "still in its provider's line")
+                await move_to_queued(
+                    tx, task, "pending", error="IN_LINE", pause_seconds=0, provider=fallback
+                )
+            elif not in_line and task.begun_age_seconds > darkroom.limits.pending_give_up_seconds:
                 text = "never heard of again"
                 await record_lost(tx, task.attempt_id, text)
                 await try_again_or_fail(
@@ -143,12 +149,12 @@ async def _write_answer(
                 )
 
 
-def _is_lost(darkroom: Darkroom, task: TaskClaim, *, in_line: bool) -> bool:
-    """Whether it is given up. What its provider has not begun is made later; another would stand behind it."""
-    limits = darkroom.limits
-    if in_line:
-        return task.status_age_seconds > limits.line_give_up_seconds
-    return task.begun_age_seconds > limits.pending_give_up_seconds
+def _waits_too_long(darkroom: Darkroom, task: TaskClaim) -> bool:
+    """Another creation would stand behind this one in the same line: only another provider is quicker.
+
+    Where there is none it stands there until it is made, or until its set's deadline gives the money back.
+    """
+    return task.status_age_seconds > darkroom.limits.line_give_up_seconds
 
 
 def _pause_seconds(darkroom: Darkroom, task: TaskClaim) -> float:

@@ -74,7 +74,10 @@ async def read_balances(darkroom: Darkroom) -> int:
         done += 1
         _alarm(meter, left, reading)
     # Each process says what the last reading said, whoever took it.
+    meters = _meters(darkroom)
     for reading, unexplained in await read_last_balances(darkroom):
+        if reading.account not in meters:
+            continue  # of a provider that was taken away: nobody reads it any more
         CREDITS_LEFT.labels(reading.account).set(reading.credits_left)
         UNEXPLAINED.labels(reading.account).set(unexplained)
     return done

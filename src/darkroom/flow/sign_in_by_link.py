@@ -17,6 +17,7 @@ from darkroom.core.sign_in_links import (
     find_link_by_request,
     find_link_owner,
     insert_link,
+    is_known,
     lock_link,
     lock_user_of_email,
     use_link,
@@ -77,7 +78,7 @@ async def ask_sign_in_link(
         if known is not None:
             return known
         await _refuse_too_many(darkroom, tx, user_id)
-        await _refuse_a_flood(darkroom, tx)
+        await _refuse_a_flood(darkroom, tx, user_id)
         link_id = await _insert_link(darkroom, tx, user_id, request_id, next_path)
         await insert_mail(tx, user_id=user_id, link_id=link_id, address=address, locale=locale)
         await checkpoint("mail.before_commit")
@@ -105,14 +106,15 @@ async def _refuse_too_many(darkroom: Darkroom, tx: Connection, user_id: int) -> 
         )
 
 
-async def _refuse_a_flood(darkroom: Darkroom, tx: Connection) -> None:
+async def _refuse_a_flood(darkroom: Darkroom, tx: Connection, user_id: int) -> None:
+    """Letters to strangers have a bound. Who was here before is none, and no flood locks them out."""
     limits = darkroom.limits
-    if await is_flooded(
+    if not await is_known(tx, user_id) and await is_flooded(
         tx,
         window_seconds=limits.sign_in_links_window_seconds,
         letters_max=limits.sign_in_letters_max,
     ):
-        log.error("too many sign-in letters", letters_max=limits.sign_in_letters_max)
+        log.warning("too many sign-in letters", letters_max=limits.sign_in_letters_max)
         raise RequestRefusedError(
             503, "MAIL_BUSY", "Too many people are signing in; please try again in a while"
         )
