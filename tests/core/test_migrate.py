@@ -6,8 +6,14 @@ import psycopg
 import pytest
 
 from darkroom.db import migrate as migrate_module
-from darkroom.db.database import Database, RowBusyError
-from darkroom.db.migrate import Migration, MigrationChangedError, list_migrations, migrate
+from darkroom.db.database import Database
+from darkroom.db.migrate import (
+    Migration,
+    MigrationChangedError,
+    TableBusyError,
+    list_migrations,
+    migrate,
+)
 from tests.shop import Shop
 
 TABLES = (
@@ -71,7 +77,7 @@ async def test_a_table_that_somebody_reads_for_ever_ends_it(
     monkeypatch.setattr(migrate_module, "list_migrations", lambda: [new])
     with psycopg.connect(dsn) as reader:
         reader.execute("SELECT count(*) FROM users")
-        with pytest.raises(RowBusyError):
+        with pytest.raises(TableBusyError):
             await migrate(shop.database)
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from darkroom.config import IsolatedSettings, Settings
 from darkroom.db.database import Database, RowBusyError
 from darkroom.db.embedded import EmbeddedServerError
-from darkroom.db.migrate import MigrationChangedError
+from darkroom.db.migrate import MigrationChangedError, TableBusyError
 from darkroom.edges.cli import build_cli
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.recognize_store import StoreIs, look_at_store
@@ -54,6 +54,7 @@ def test_tables_of_another_version_are_said_in_one_line(dsn: str, broken: str, s
         (EmbeddedServerError("the embedded database in x does not start"), "does not start"),
         (MigrationChangedError("migration 001_people was edited"), "001_people was edited"),
         (RowBusyError(), "somebody else holds this row"),
+        (TableBusyError(), "somebody reads a table that changes"),
     ],
 )
 def test_what_an_operator_can_mend_is_one_line(breaks: Exception, said: str) -> None:

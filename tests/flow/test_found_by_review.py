@@ -361,6 +361,7 @@ async def test_the_audit_lane_survives_its_own_error(
         (
             {
                 "DARKROOM_SANDBOX_SECRET": "s",
+                "DARKROOM_SANDBOX_URL": "https://bank.example",
                 "KIE_API_KEY": "k",
                 "DARKROOM_PUBLIC_URL": "https://shop.example",
                 "DARKROOM_STORAGE_URL": "s3://bucket",

@@ -568,51 +568,111 @@ async def test_days_on_which_nobody_could_look_are_made_up_for(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A week without an answer was never looked at again, and nothing rang meanwhile."""
-    spans: list[float] = []
-    real = shop.bank.read_ledger
-
-    async def read_ledger(since: datetime, until: datetime, cursor: str | None) -> LedgerPage:
-        spans.append((until - since).total_seconds() / DAY)
-        return await real(since, until, cursor)
-
-    monkeypatch.setattr(shop.bank, "read_ledger", read_ledger)
+    spans = _spans(shop, monkeypatch)
     await _noon(shop)
     assert await reconcile_today(shop.darkroom) == 1
     assert _unread_days() == 0
     shop.bank.silent = True
 
     async def ten_days() -> None:
-        for day in range(1, 11):
+        for day in range(10):
             await shop.advance(DAY)
             assert await reconcile_today(shop.darkroom) == 0
             assert _unread_days() == day
 
     lines = await logged(ten_days)
-    loud = [line["unread_days"] for line in lines if line["log_level"] == "error"]
-    assert loud == list(range(2, 11)), (
-        "one day is the bank's; more of them are somebody's to look at"
-    )
+    loud = [line for line in lines if line["log_level"] == "error"]
+    assert len(loud) == 8, "one day is the bank's; more of them are somebody's to look at"
     shop.bank.silent = False
+    spans.clear()
     await shop.advance(DAY)
     assert await reconcile_today(shop.darkroom) == 1
     assert _unread_days() == 0
+    # Today's, and as of one and of eight days ago: none is longer than the others, and none leaves a gap.
+    assert spans == [(7, 0), (8, 1), (15, 8)]
     await shop.advance(DAY)
     assert await reconcile_today(shop.darkroom) == 1
-    assert [round(days) for days in spans] == [7, *range(7, 17), 17, 7]
+    assert spans[3:] == [(7, 0)]
+
+
+def _spans(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """From how many days ago until how many each list was asked for."""
+    spans: list[tuple[int, int]] = []
+    real = shop.bank.read_ledger
+
+    async def read_ledger(since: datetime, until: datetime, cursor: str | None) -> LedgerPage:
+        now: datetime = await shop.value("SELECT darkroom_now()")
+        spans.append(
+            (round((now - since).total_seconds() / DAY), round((now - until).total_seconds() / DAY))
+        )
+        return await real(since, until, cursor)
+
+    monkeypatch.setattr(shop.bank, "read_ledger", read_ledger)
+    return spans
+
+
+async def test_what_was_missed_is_found_by_the_look_that_makes_up_for_it(shop: Shop) -> None:
+    """Somebody at the bank gave money back, nobody told us, and its list could not be read for nine days."""
+    await _noon(shop)
+    payment_id = await bought(shop)
+    assert await reconcile_today(shop.darkroom) == 1
+    shop.bank.gives_back(payment_id, STARTER_MINOR)
+    moved_at: datetime = await shop.value("SELECT darkroom_now() + INTERVAL '1 hour'")
+
+    async def dated(lines: list[LedgerLine], _cursor: str | None) -> LedgerPage:
+        return LedgerPage(tuple(replace(line, moved_at=moved_at) for line in lines), None)
+
+    shop.bank.on_ledger = dated
+    shop.bank.silent = True
+    for _ in range(9):
+        await shop.advance(DAY)
+        assert await reconcile_today(shop.darkroom) == 0
+    shop.bank.silent = False
+    await shop.advance(DAY)
+    assert await reconcile_today(shop.darkroom) == 1
+    assert "refund_not_ours_yet" in [row[0] for row in await rows(shop)]
+    shop.audit_at_end = False
+
+
+async def test_missed_days_that_cannot_be_read_keep_none_of_todays_from_being(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that grew with what was missed grew beyond its bound, and no later one ever succeeded."""
+    await _noon(shop)
+    assert await reconcile_today(shop.darkroom) == 1
+    shop.bank.silent = True
+    for _ in range(3):
+        await shop.advance(DAY)
+        await reconcile_today(shop.darkroom)
+    shop.bank.silent = False
+    real = shop.bank.read_ledger
+
+    async def read_ledger(since: datetime, until: datetime, cursor: str | None) -> LedgerPage:
+        now: datetime = await shop.value("SELECT darkroom_now()")
+        if now - until > timedelta(days=0.9):
+            raise PaymentProviderUnavailableError("lists a week, and no more")
+        return await real(since, until, cursor)
+
+    monkeypatch.setattr(shop.bank, "read_ledger", read_ledger)
+    for day in range(4, 8):
+        await shop.advance(DAY)
+        assert await reconcile_today(shop.darkroom) == 1
+        assert _unread_days() == day - 1, "and it is still said"
 
 
 async def test_a_bank_that_never_answered_is_read_from_the_first_day_it_was_asked(
-    shop: Shop,
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _noon(shop)
+    spans = _spans(shop, monkeypatch)
     shop.bank.silent = True
     for _ in range(4):
         assert await reconcile_today(shop.darkroom) == 0
         await shop.advance(DAY)
-    async with shop.database.connection() as tx:
-        claim = await claim_day(tx, provider="bank")
-    assert claim is not None
-    assert claim.unread_days == 4
+    shop.bank.silent = False
+    spans.clear()
+    assert await reconcile_today(shop.darkroom) == 1
+    assert spans == [(7, 0), (8, 1)]
 
 
 def _unread_days() -> float:

@@ -76,8 +76,8 @@ OUR_REFUNDS: Final[LiteralString] = """
 OPEN_SPAN: Final = (
     """
 WITH clock AS MATERIALIZED (
-    SELECT now AS began_at, now - make_interval(days => %(days)s) AS since,
-           now - make_interval(secs => %(grace)s) AS until
+    SELECT now AS began_at, now - make_interval(days => %(ago)s + %(days)s) AS since,
+           now - greatest(make_interval(days => %(ago)s), make_interval(secs => %(grace)s)) AS until
     FROM (SELECT darkroom_now() AS now) moment
 ), begun AS (
     SELECT begun_at FROM clock, LATERAL ("""
@@ -98,14 +98,20 @@ FROM clock
 )
 
 
-async def open_span(tx: Connection, *, provider: str, days: int, grace_seconds: float) -> Span:
-    """What a look of so many days compares, and what of the provider's list has to be read for it."""
+async def open_span(
+    tx: Connection, *, provider: str, days: int, grace_seconds: float, ago_days: int = 0
+) -> Span:
+    """What a look of so many days compares, and what of the provider's list has to be read for it.
+
+    `ago_days`: as it would have been seen so many days ago.
+    """
     async with tx.cursor(row_factory=class_row(Span)) as cursor:
         await cursor.execute(
             OPEN_SPAN,
             {
                 "provider": provider,
                 "days": days,
+                "ago": ago_days,
                 "grace": grace_seconds,
                 "earlier": EARLIER_DAYS_MAX,
                 "clock": CLOCK_SECONDS,

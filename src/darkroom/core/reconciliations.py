@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg.rows import class_row, scalar_row
 
@@ -10,15 +10,9 @@ from darkroom.db.database import Connection
 
 RETAKE_SECONDS: Final = 3600
 """A run reads its list in minutes: who began an hour ago and did not end is not at it any more."""
-UNREAD_DAYS: Final[LiteralString] = """
-(today.day - coalesce(
-    (SELECT max(read.day) FROM reconciliations read
-     WHERE read.provider = %(provider)s AND read.finished_at IS NOT NULL),
-    (SELECT min(tried.day) FROM reconciliations tried WHERE tried.provider = %(provider)s),
-    today.day))::INTEGER"""
-"""Days since the last one whose list was read to its end; where none was, since the first that was begun."""
-CLAIM_DAY: Final = (
-    """
+MISSED_DAYS_MAX: Final = 92
+"""How far back a day without a look is made up for: a quarter, which banks still list."""
+CLAIM_DAY: Final = """
 INSERT INTO reconciliations AS r (provider, day)
 SELECT %(provider)s, today.day
 FROM (SELECT (darkroom_now() AT TIME ZONE 'UTC')::DATE AS day) today
@@ -29,24 +23,16 @@ WHERE NOT EXISTS (SELECT FROM reconciliations done WHERE done.provider = %(provi
 ON CONFLICT (provider, day) DO UPDATE SET started_at = darkroom_now()
 WHERE r.finished_at IS NULL
   AND r.started_at <= darkroom_now() - make_interval(secs => %(retake)s)
-RETURNING r.id, r.started_at, """
-    + UNREAD_DAYS.replace("today.day", "r.day")
-    + " AS unread_days"
-)
+RETURNING r.id, r.started_at
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DayClaim:
-    """Today's look at a provider's list is this worker's.
-
-    Attributes:
-        started_at: the fence.
-        unread_days: since the last day whose list was read to its end: one, if that was yesterday.
-    """
+    """Today's look at a provider's list is this worker's. `started_at` is the fence."""
 
     id: int
     started_at: datetime
-    unread_days: int
 
 
 async def claim_day(tx: Connection, *, provider: str) -> DayClaim | None:
@@ -67,13 +53,39 @@ async def finish_day(tx: Connection, claim: DayClaim, *, lines: int, found: int)
         return await cursor.fetchone() is not None
 
 
-async def read_unread_days(tx: Connection, *, provider: str) -> int:
-    """Days since a provider's list was last read to its end: 0 is today. Read only."""
+async def list_missed_days(tx: Connection, *, provider: str) -> list[int]:
+    """How many days ago each day before today was whose list was not read to its end, the latest first.
+
+    Since the first day that was tried at all, and MISSED_DAYS_MAX at most. Read only.
+    """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT "
-            + UNREAD_DAYS
-            + " FROM (SELECT (darkroom_now() AT TIME ZONE 'UTC')::DATE AS day) today",
-            {"provider": provider},
+            """
+            SELECT ago FROM (SELECT (darkroom_now() AT TIME ZONE 'UTC')::DATE AS day) today
+            CROSS JOIN generate_series(1, %(most)s) ago
+            WHERE today.day - ago >= (SELECT min(day) FROM reconciliations WHERE provider = %(provider)s)
+              AND NOT EXISTS (SELECT FROM reconciliations read WHERE read.provider = %(provider)s
+                              AND read.day = today.day - ago AND read.finished_at IS NOT NULL)
+            ORDER BY ago
+            """,
+            {"provider": provider, "most": MISSED_DAYS_MAX},
         )
-        return int(await cursor.fetchone() or 0)
+        return [int(ago) for ago in await cursor.fetchall()]
+
+
+async def finish_missed_days(
+    tx: Connection, *, provider: str, from_ago: int, to_ago: int, lines: int, found: int
+) -> None:
+    """The days from so many to so many days ago were made up for by one look. Harmless twice."""
+    await tx.execute(
+        """
+        INSERT INTO reconciliations AS r (provider, day, finished_at, lines, found)
+        SELECT %(provider)s, (darkroom_now() AT TIME ZONE 'UTC')::DATE - ago, darkroom_now(),
+               %(lines)s, %(found)s
+        FROM generate_series(%(from)s::INTEGER, %(to)s::INTEGER) ago
+        ON CONFLICT (provider, day) DO UPDATE
+        SET finished_at = EXCLUDED.finished_at, lines = EXCLUDED.lines, found = EXCLUDED.found
+        WHERE r.finished_at IS NULL
+        """,
+        {"provider": provider, "from": from_ago, "to": to_ago, "lines": lines, "found": found},
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import Final, LiteralString, NamedTuple, cast
 
+from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL
 
 from darkroom.db.database import Connection, Database, RowBusyError
@@ -33,6 +34,10 @@ class Migration(NamedTuple):
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
+class TableBusyError(RowBusyError):
+    """Somebody reads a table that a file changes, for longer than the file waits. Nothing was changed."""
+
+
 class MigrationChangedError(Exception):
     """A file that was applied before has another text now."""
 
@@ -54,7 +59,8 @@ async def migrate(database: Database, report: Callable[[str], None] = lambda _li
     somebody reads for longer than a file waits (an audit, a dump) is asked for again, TRIES times.
 
     Raises:
-        RowBusyError: it is still read.
+        TableBusyError: it is still read.
+        RowBusyError: another process migrates, and does not end.
         MigrationChangedError: an applied file was edited since.
         DatabaseUnavailableError: no database.
     """
@@ -79,7 +85,7 @@ async def _apply_in_time(
     for _ in range(TRIES - 1):
         try:
             return await _apply(database, migration)
-        except RowBusyError:
+        except TableBusyError:
             report(f"… Migration {migration.version:03} waits: somebody reads its table")
     return await _apply(database, migration)
 
@@ -106,7 +112,10 @@ async def _apply(database: Database, migration: Migration) -> bool:
                 )
             return False
         # The text is a file of this package, not something a person typed.
-        await tx.execute(SQL(cast("LiteralString", migration.sql)))
+        try:
+            await tx.execute(SQL(cast("LiteralString", migration.sql)))
+        except LockNotAvailable as error:
+            raise TableBusyError from error
         await tx.execute(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
             [migration.version, migration.name, migration.sha256],

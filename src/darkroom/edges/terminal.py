@@ -27,7 +27,7 @@ from darkroom.db.database import (
     RowBusyError,
 )
 from darkroom.db.embedded import EmbeddedServerError
-from darkroom.db.migrate import MigrationChangedError
+from darkroom.db.migrate import MigrationChangedError, TableBusyError
 from darkroom.edges.worker import Worker
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
@@ -152,6 +152,8 @@ def fail(text: str, *, code: int = 1) -> NoReturn:
 
 
 def _database_said(error: Exception) -> str:
+    if isinstance(error, TableBusyError):
+        return "somebody reads a table that changes (an audit, a dump?): try again"
     if isinstance(error, RowBusyError):
         return "somebody else holds this row: nothing was changed, try again"
     if isinstance(error, DatabaseUnavailableError):

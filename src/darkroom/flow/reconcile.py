@@ -14,7 +14,12 @@ from darkroom.core.differences import (
     list_differences,
 )
 from darkroom.core.ledger import Seen, Span, close_gone, compare_lines, note_missing, open_span
-from darkroom.core.reconciliations import claim_day, finish_day, read_unread_days
+from darkroom.core.reconciliations import (
+    claim_day,
+    finish_day,
+    finish_missed_days,
+    list_missed_days,
+)
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.kit.checkpoint import checkpoint
@@ -29,16 +34,16 @@ DIFFERENCES_OPEN: Final = Gauge(
 )
 UNREAD_DAYS: Final = Gauge(
     "darkroom_ledger_unread_days",
-    "Days since a payment provider's own list was last read to its end.",
+    "How long ago the earliest day was whose list of a payment provider was not read to its end; 0: none.",
     ["provider"],
 )
 DAYS: Final = 7
-"""Each move is looked at on seven days: news that came late is made up for. So are days without a look: the
-next one reaches back to the last that was read to its end, and seven days further."""
+"""Each move is looked at on seven days: news that came late is made up for. Days without a look are, too, by
+looks as of those days, each for seven of them: no look grows with what was missed."""
 DAYS_MAX: Final = 366
-"""As `darkroom reconcile`: older money is nobody's to give back, and a list has its bound, too."""
-UNREAD_DAYS_QUIET: Final = 1
-"""Until today's look yesterday's is the last. A day more, and somebody is told."""
+"""Of `darkroom reconcile`: older money is nobody's to give back."""
+MISSED_DAYS_QUIET: Final = 1
+"""A bank is away for a day now and then. Two, and somebody is told."""
 GRACE_SECONDS: Final = 900
 """A bank repeats a notice for minutes, and we ask after at most 10: sooner a move is not missing yet."""
 LINES_MAX: Final = 200_000
@@ -52,10 +57,11 @@ JUDGE_SECONDS: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How far back, and how old a move must be before it is judged."""
+    """How far back, as of how many days ago, and how old a move must be before it is judged."""
 
     days: int = DAYS
     grace_seconds: float = GRACE_SECONDS
+    ago_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,11 @@ async def reconcile(
         )
     async with darkroom.database.connection() as tx:
         span = await open_span(
-            tx, provider=provider_name, days=look.days, grace_seconds=look.grace_seconds
+            tx,
+            provider=provider_name,
+            days=look.days,
+            grace_seconds=look.grace_seconds,
+            ago_days=look.ago_days,
         )
     seen = Seen()
     lines = closed = 0
@@ -204,38 +214,67 @@ async def reconcile_today(darkroom: Darkroom) -> int:
     """Look at each provider's list once a day (UTC), whoever comes first. Returns how many were looked at.
 
     Cheap when it is done, and harmless from many workers at once. A day whose run died, or was not answered,
-    is taken again after an hour.
+    is taken again after an hour; when a later day was read it is made up for, seven days a look. A crash
+    leaves the rest of them to tomorrow.
     """
     looked = 0
     for provider_name in darkroom.payments:
         async with darkroom.database.connection() as tx:
             claim = await claim_day(tx, provider=provider_name)
+            missed = await list_missed_days(tx, provider=provider_name) if claim else []
         if claim is None:
             continue
         await checkpoint("ledger.day_claimed")
-        missed = max(0, claim.unread_days - UNREAD_DAYS_QUIET)
-        done = await reconcile(darkroom, provider_name, Look(days=min(DAYS_MAX, DAYS + missed)))
-        if done.open:
-            log.error(
-                "our ledger and the provider's differ", provider=provider_name, open=done.open
-            )
-        if done.failure is not None:
-            say = log.error if missed else log.warning
-            say(
-                "the provider's list was not read",
-                failure=done.failure,
-                unread_days=claim.unread_days,
-            )
+        done = await _look(darkroom, provider_name, Look(), missed=missed)
+        if done is None:
             continue
         async with darkroom.database.connection() as tx:
             await finish_day(tx, claim, lines=done.lines, found=done.found)
         looked += 1
+        await _make_up_for_missed_days(darkroom, provider_name)
     async with darkroom.database.connection() as tx:
         DIFFERENCES_OPEN.set(await count_differences(tx))
         for provider_name in darkroom.payments:
-            unread_days = await read_unread_days(tx, provider=provider_name)
-            UNREAD_DAYS.labels(provider_name).set(unread_days)
+            missed = await list_missed_days(tx, provider=provider_name)
+            UNREAD_DAYS.labels(provider_name).set(max(missed, default=0))
     return looked
+
+
+async def _make_up_for_missed_days(darkroom: Darkroom, provider_name: str) -> None:
+    """Looks as of the days that had none, the latest first. One that fails leaves the rest to tomorrow."""
+    while True:
+        async with darkroom.database.connection() as tx:
+            missed = await list_missed_days(tx, provider=provider_name)
+        if not missed:
+            return
+        await checkpoint("ledger.missed_days")
+        latest = missed[0]
+        done = await _look(darkroom, provider_name, Look(ago_days=latest), missed=missed)
+        if done is None:
+            return
+        async with darkroom.database.connection() as tx:
+            await finish_missed_days(
+                tx,
+                provider=provider_name,
+                from_ago=latest,
+                to_ago=max(ago for ago in missed if ago < latest + DAYS),
+                lines=done.lines,
+                found=done.found,
+            )
+
+
+async def _look(
+    darkroom: Darkroom, provider_name: str, look: Look, *, missed: list[int]
+) -> Reconciled | None:
+    """One look that says what it found; None: the list was not read to its end, which is said, too."""
+    done = await reconcile(darkroom, provider_name, look)
+    if done.open:
+        log.error("our ledger and the provider's differ", provider=provider_name, open=done.open)
+    if done.failure is None:
+        return done
+    say = log.error if max(missed, default=0) > MISSED_DAYS_QUIET else log.warning
+    say("the provider's list was not read", failure=done.failure, ago_days=look.ago_days)
+    return None
 
 
 async def read_differences(darkroom: Darkroom) -> list[Difference]:
