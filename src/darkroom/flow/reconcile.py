@@ -242,6 +242,7 @@ async def reconcile_today(darkroom: Darkroom) -> int:
 
 async def _make_up_for_missed_days(darkroom: Darkroom, provider_name: str) -> None:
     """Looks as of the days that had none, the latest first. One that fails leaves the rest to tomorrow."""
+    # Each turn finishes the latest of at most MISSED_DAYS_MAX days and all within a week of it: fourteen turns.
     while True:
         async with darkroom.database.connection() as tx:
             missed = await list_missed_days(tx, provider=provider_name)
