@@ -3,10 +3,13 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from darkroom.adapters.storage import open_storage
+from darkroom.core.store_mark import StoreMark, note_store
+from darkroom.db.database import Connection
 from darkroom.flow import recognize_store as recognizing
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.examine import examine_mark
@@ -54,23 +57,41 @@ async def test_of_two_folders_that_are_marked_at_once_one_is_the_store(
 ) -> None:
     """API and worker come up together, each with its own disk: both marked theirs, and both were content."""
     both = [_on(shop, tmp_path / name) for name in ("one", "two")]
-    ways = asyncio.Barrier(2)
+    started = await _start_together(both)
+    assert sorted(started) == [False, True]
+    assert [await _starts(one) for one in both] == started, "and so it stays"
+
+
+async def test_twin_where_the_database_takes_every_store_both_start(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take(tx: Connection, store_id: UUID, *, instead: bool = False) -> StoreMark:
+        del instead
+        return await note_store(tx, store_id, instead=True)
+
+    monkeypatch.setattr(recognizing, "note_store", take)
+    both = [_on(shop, tmp_path / name) for name in ("one", "two")]
+    assert await _start_together(both) == [True, True]
+
+
+async def _starts(one: Darkroom) -> bool:
+    try:
+        await recognize_store(one)
+    except ForeignStoreError:
+        return False
+    return True
+
+
+async def _start_together(both: list[Darkroom]) -> list[bool]:
+    """Each has put its mark before either is noted."""
+    ways = asyncio.Barrier(len(both))
 
     async def meet(name: str) -> None:
         if name == "store.marked":
             await ways.wait()
 
-    async def start(one: Darkroom) -> bool:
-        try:
-            await recognize_store(one)
-        except ForeignStoreError:
-            return False
-        return True
-
     with checkpoints_handled_by(meet):
-        started = await asyncio.gather(*(start(one) for one in both))
-    assert sorted(started) == [False, True]
-    assert await asyncio.gather(*(start(one) for one in both)) == started, "and so it stays"
+        return await asyncio.gather(*(_starts(one) for one in both))
 
 
 async def test_a_mark_whose_process_died_is_noted_by_the_next_start(
