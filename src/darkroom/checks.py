@@ -84,7 +84,7 @@ async def _database_checks(
 def _bank_check(settings: Settings, stack: AsyncExitStack) -> Check:
     secret = sandbox_secret(settings)
     if secret is None:
-        advice = "DARKROOM_SANDBOX_URL and DARKROOM_SANDBOX_SECRET, or a bank of your own"
+        advice = "DARKROOM_SANDBOX_URL and DARKROOM_SANDBOX_SECRET, or an adapter for your bank"
         return _known("ways to pay", doubtful("none is configured: nobody can buy", advice))
     if settings.sandbox_url is None:
         return _known("ways to pay", well("the sandbox bank, served by this server itself"))
