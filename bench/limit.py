@@ -70,6 +70,7 @@ def _claim_of(query: str, told: str) -> str:
         f"{head}\n), claimed AS (SELECT {last}) SELECT coalesce(jsonb_agg({told}), '[]') AS told, "
         "coalesce(array_agg(DISTINCT job_id), '{}')::TEXT AS jobs, "
         "coalesce(array_agg(attempt_id), '{}')::TEXT AS attempts, "
+        "coalesce(array_agg(token), '{}')::TEXT AS tokens, "
         "coalesce(array_agg(id), '{}')::TEXT AS tasks, "
         "coalesce(array_agg(claim), '{}')::TEXT AS claims FROM claimed"
     )
@@ -92,6 +93,7 @@ def script(batch: int) -> str:
         "stored": ":told",
         "jobs": ":jobs::BIGINT[]",
         "attempts": ":attempts",
+        "tokens": ":tokens",
         "tasks": ":tasks",
         "claims": ":claims",
         "to_chat": "FALSE",

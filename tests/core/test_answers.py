@@ -19,7 +19,7 @@ async def _created(shop: Shop, *, limit: int = 20) -> list[TaskClaim]:
     """Tasks that were offered, and what the provider answered is not written yet."""
     async with shop.database.transaction() as tx:
         tasks = await claim_queued(tx, provider="scripted", limit=limit, lease_seconds=10)
-        await begin_calls(tx, [(task.attempt_id, task.id, task.claim) for task in tasks])
+        await begin_calls(tx, tasks)
     return tasks
 
 
@@ -132,6 +132,7 @@ async def _begun_behind_a_settlement(shop: Shop, statement: str) -> tuple[set[in
     async def begin() -> set[int]:
         values = {
             "attempts": [task.attempt_id for task in tasks],
+            "tokens": [task.token for task in tasks],
             "tasks": [task.id for task in tasks],
             "claims": [task.claim for task in tasks],
         }

@@ -413,7 +413,7 @@ async def _call(
         if not called:
             return
         jobs = sorted({task.job_id for task in tasks})
-        await begin_calls(tx, [(task.attempt_id, task.id, task.claim) for task in tasks])
+        await begin_calls(tx, tasks)
         references = await references_of_jobs(tx, jobs)
     for task in tasks if made else ():
         stage.shop.provider.make(request_of(task, references[task.job_id]))

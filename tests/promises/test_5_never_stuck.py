@@ -287,7 +287,7 @@ async def test_a_late_answer_is_written_by_a_worker_that_lost_its_lease(shop: Sh
     await shop.sold()
     async with shop.database.connection() as tx:
         tasks = await claim_queued(tx, provider="scripted", limit=1, lease_seconds=10)
-        assert await begin_calls(tx, [(task.attempt_id, task.id, task.claim) for task in tasks])
+        assert await begin_calls(tx, tasks)
     await shop.advance(11)
     await shop.round()
     assert (await shop.statuses())[0] == "unknown"

@@ -12,6 +12,7 @@ from typing import Final
 
 from psycopg.rows import scalar_row
 
+from darkroom.core.leases import UNWAITED
 from darkroom.core.tasks import TaskClaim
 from darkroom.db.database import Connection
 
@@ -59,7 +60,8 @@ FROM held WHERE t.id = held.id
 RETURNING t.id
 """
 
-WRITE_READY: Final = """
+WRITE_READY: Final = (
+    """
 WITH told AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(told)s::JSONB) AS told (
         task_id BIGINT, claim BIGINT, attempt_id BIGINT, result_url TEXT, credits NUMERIC,
@@ -80,9 +82,13 @@ SET status = 'storing', result_url = held.result_url, result_dies_at = held.dies
     attempts = 0, last_error = NULL,
     lease_until = NULL, not_before = '-infinity', due_at = darkroom_now(),
     status_since = darkroom_now(), updated_at = darkroom_now()
-FROM held WHERE t.id = held.id
+FROM held WHERE t.id = held.id AND """
+    + UNWAITED
+    + """
 RETURNING t.id
 """
+)
+"""Lost with a server that dies, it is asked for again."""
 
 
 async def write_created(tx: Connection, answers: Sequence[CreatedThere]) -> set[int]:

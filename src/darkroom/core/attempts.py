@@ -3,19 +3,21 @@
 A worker that lost its lease still writes what it heard; only moves of tasks are fenced.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from darkroom.core.tasks import TaskClaim
 from darkroom.db.database import Connection
 from darkroom.ports.generation import Reference
 
 BEGIN_CALLS: Final = """
 WITH ours AS MATERIALIZED (
-    SELECT * FROM unnest(%(attempts)s::BIGINT[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
-             AS ours (attempt_id, task_id, claim)
+    SELECT * FROM unnest(%(attempts)s::BIGINT[], %(tokens)s::UUID[], %(tasks)s::BIGINT[], %(claims)s::BIGINT[])
+             AS ours (attempt_id, token, task_id, claim)
 ), jobs AS MATERIALIZED (
     SELECT j.id FROM generation_jobs j
     WHERE j.status = 'pending' AND j.id = ANY(ARRAY(
@@ -28,14 +30,14 @@ WITH ours AS MATERIALIZED (
     RETURNING j.id
 ), held AS MATERIALIZED (
     -- Jobs first, tasks second, as everywhere: counting makes it so. Whoever had a job may have ended tasks.
-    SELECT ours.attempt_id
+    SELECT ours.attempt_id, ours.token
     FROM kie_tasks t JOIN ours ON ours.task_id = t.id
     WHERE t.claim = ours.claim AND t.status = 'submitting' AND (SELECT count(*) FROM asked) >= 0
     ORDER BY t.id FOR NO KEY UPDATE OF t
 )
 UPDATE task_attempts a SET called_at = darkroom_now()
 FROM held
-WHERE a.id = held.attempt_id AND a.called_at IS NULL AND a.refusal_code IS NULL
+WHERE a.id = held.attempt_id AND a.token = held.token AND a.called_at IS NULL AND a.refusal_code IS NULL
 RETURNING a.id, ARRAY(
     SELECT ARRAY[r.object_key, r.sha256, r.content_type]
     FROM kie_tasks t JOIN generation_jobs j ON j.id = t.job_id
@@ -45,21 +47,25 @@ RETURNING a.id, ARRAY(
 
 
 async def begin_calls(
-    tx: Connection, attempts: list[tuple[int, int, int]]
+    tx: Connection, tasks: Sequence[TaskClaim]
 ) -> dict[int, tuple[Reference, ...]]:
-    """Say that calls may be made from here on: (attempt id, task id, claim). Returns the attempts that may.
+    """Say that calls may be made for these claims from here on. Returns the attempts that may.
 
     With each come the selfies that its set was started with, in their order. Their jobs are `processing` from
     here on. Those not returned belong to tasks that somebody else has by now, and must not be called. A crash
     before this commits costs nothing; after it, an answer may be missing.
+
+    Claims do not wait for the disk (`core/leases.py`). A server that died may have forgotten one and given its
+    number and its attempt's id to somebody else: the attempt's token is random, and theirs is another.
     """
     async with tx.cursor() as cursor:
         await cursor.execute(
             BEGIN_CALLS,
             {
-                "attempts": [attempt_id for attempt_id, _, _ in attempts],
-                "tasks": [task_id for _, task_id, _ in attempts],
-                "claims": [claim for _, _, claim in attempts],
+                "attempts": [task.attempt_id for task in tasks],
+                "tokens": [task.token for task in tasks],
+                "tasks": [task.id for task in tasks],
+                "claims": [task.claim for task in tasks],
             },
         )
         return {

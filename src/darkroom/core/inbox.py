@@ -6,6 +6,7 @@ from typing import Any
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from darkroom.core.leases import UNWAITED
 from darkroom.db.database import Connection
 
 
@@ -59,7 +60,9 @@ async def claim_messages(tx: Connection, *, limit: int, lease_seconds: float) ->
             SET claim = i.claim + 1, attempts = i.attempts + 1,
                 lease_until = darkroom_now() + make_interval(secs => %(lease)s),
                 due_at = darkroom_now() + make_interval(secs => %(lease)s)
-            WHERE i.id = ANY(ARRAY(SELECT id FROM due))
+            WHERE i.id = ANY(ARRAY(SELECT id FROM due)) AND """
+            + UNWAITED
+            + """
             RETURNING i.id, i.claim, i.source, i.kind, i.payload, i.attempts
             """,
             {"limit": limit, "lease": lease_seconds},

@@ -10,6 +10,13 @@ LeaseKind = Literal["task", "job", "payment", "message", "refund", "mail"]
 Lease = tuple[LeaseKind, int, int]
 """(kind, row id, claim)."""
 
+UNWAITED: Final[LiteralString] = "(SELECT set_config('synchronous_commit', 'off', TRUE)) = 'off'"
+"""A condition that is always true, and lets the transaction's commit not wait for the disk (ADR 33).
+
+For what may be lost with the server's last half second: a lease, whose row is due again then, and what can be
+asked again. The next commit that waits makes it durable with itself, so nothing that counts stands on it.
+Never for money, for what a message from outside told, or for an answer that only this process knows."""
+
 
 def _renew_table(kind: LiteralString, table: LiteralString) -> LiteralString:
     # SKIP LOCKED: a row in somebody's last statement is not waited for, so that one row can neither hold

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from darkroom.core.budget import FREE, model_key
+from darkroom.core.leases import UNWAITED
 from darkroom.db.database import Connection
 
 RUNG: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,7 +86,9 @@ WITH due AS (
         kie_task_id = NULL, result_url = NULL, result_dies_at = NULL, link_alarm_at = NULL,
         lapses = 0, lease_until = darkroom_now() + make_interval(secs => %(lease)s),
         status_since = darkroom_now(), updated_at = darkroom_now()
-    FROM a WHERE t.id = a.task_id AND t.status = 'queued'
+    FROM a WHERE t.id = a.task_id AND t.status = 'queued' AND """
+        + UNWAITED
+        + """
     RETURNING t.*
 )
 SELECT """
@@ -133,7 +136,9 @@ _LEASED: Final = (
     UPDATE kie_tasks t
     SET claim = t.claim + 1, lease_until = darkroom_now() + make_interval(secs => %(lease)s),
         lapses = t.lapses + (t.status = 'storing' AND t.lease_until IS NOT NULL)::INTEGER
-    WHERE t.id = ANY(ARRAY(SELECT id FROM due))
+    WHERE t.id = ANY(ARRAY(SELECT id FROM due)) AND """
+    + UNWAITED
+    + """
     RETURNING t.*
 )
 SELECT """

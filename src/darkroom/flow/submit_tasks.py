@@ -69,7 +69,7 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
         return 0
     await checkpoint("submit.claimed")
     async with darkroom.database.statement() as tx:
-        begun = await begin_calls(tx, [(task.attempt_id, task.id, task.claim) for task in tasks])
+        begun = await begin_calls(tx, tasks)
     await checkpoint("submit.begun")
     ours = [task for task in tasks if task.attempt_id in begun]
 
