@@ -81,6 +81,7 @@ class ScriptedProvider:
     credits_low: float = 0
     credits_left: float = 10_000
     create_is_idempotent: bool = False
+    needs_good_selfie: bool = False
     call_seconds: float = 5
     fetch_seconds: float = 5
     first_ask_seconds: float = 0
@@ -185,7 +186,7 @@ def scripted_selfie(data: bytes, *, dhash: int | None = None) -> Selfie:
         dhash=far if dhash is None else dhash,
         warnings=(),
         severe=(),
-        measures=Measures(1, 300.0, 0.1, 0.5, 0.0),
+        measures=Measures(1, 300.0, 0.1, 0.5, 0.0, 0.0),
     )
 
 

@@ -174,8 +174,24 @@ async def test_a_bad_file_is_refused_by_its_code(intake: ProcessIntake, kind: st
         (portraits.darkened(portraits.officer(), 0.28), "TOO_DARK", False),
         (portraits.blurred(portraits.officer(), 6.0), "TOO_BLURRED", True),
         (portraits.turned_away(portraits.astronaut(), 225), "TURNED_AWAY", True),
+        (portraits.brightened(portraits.astronaut(), 1.8), "TOO_BRIGHT", True),
+        (portraits.brightened(portraits.astronaut(), 1.45), "TOO_BRIGHT", False),
+        (portraits.cropped(portraits.astronaut(), (190, 0, 512, 366)), "FACE_CUT", True),
+        (portraits.cropped(portraits.astronaut(), (0, 0, 258, 366)), "FACE_CUT", True),
     ],
-    ids=["rival", "bystander", "small face", "dark", "dim", "blurred", "profile"],
+    ids=[
+        "rival",
+        "bystander",
+        "small face",
+        "dark",
+        "dim",
+        "blurred",
+        "profile",
+        "overexposed",
+        "bright",
+        "cut at the left",
+        "cut at the right",
+    ],
 )
 async def test_a_doubtful_selfie_is_kept_with_a_warning(
     intake: ProcessIntake, data: bytes, code: str, *, is_severe: bool
@@ -183,6 +199,34 @@ async def test_a_doubtful_selfie_is_kept_with_a_warning(
     selfie = await _selfie(intake, data)
     assert code in selfie.warnings
     assert (code in selfie.severe) == is_severe
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("portrait", [portraits.astronaut(), portraits.officer()])
+async def test_a_face_that_lies_or_stands_on_its_head_is_turned_upright(
+    intake: ProcessIntake, portrait: bytes, turns: int
+) -> None:
+    """Of a scan or a screenshot no EXIF says it, and a whole set came out lying down."""
+    upright = portraits.opened(portrait)
+    lying = upright.rotate(90 * turns, expand=True)
+    selfie = await _selfie(intake, portraits.encoded(lying))
+    assert _distance(_picture(selfie), upright) < 4
+    assert selfie.severe == ()
+
+
+@pytest.mark.parametrize("missing", [2, 20])
+async def test_a_jpeg_that_lost_its_last_bytes_is_a_photo_all_the_same(
+    intake: ProcessIntake, missing: int
+) -> None:
+    whole = saved(portrait(), "JPEG", quality=92)
+    selfie = await _selfie(intake, whole[:-missing])
+    assert _distance(_picture(selfie), portrait()) < 3
+
+
+async def test_a_jpeg_that_lost_a_part_of_its_picture_is_none(intake: ProcessIntake) -> None:
+    whole = saved(portrait(), "JPEG", quality=92)
+    found = await intake.look(lambda: whole[: len(whole) * 9 // 10])
+    assert found is RefusalCode.NOT_AN_IMAGE
 
 
 async def test_the_fingerprint_stays_close_when_the_picture_does(intake: ProcessIntake) -> None:

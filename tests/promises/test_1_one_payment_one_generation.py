@@ -10,6 +10,7 @@ import pytest
 from darkroom.core import jobs, requests
 from darkroom.core.jobs import StartedJob
 from darkroom.db.database import DatabaseRefusedError, RowBusyError
+from darkroom.flow.add_selfie import add_selfie
 from darkroom.flow.errors import RequestRefusedError
 from darkroom.flow.order_photos import OrderRequest, order_photos
 from darkroom.flow.receive import receive_payment_notice
@@ -17,7 +18,7 @@ from darkroom.flow.start_generation import start_generation
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.ports.money import shares as split
-from tests.scripted import ScriptedBank
+from tests.scripted import ScriptedBank, picture_of
 from tests.shop import Customer, Shop
 
 RIVALS = 200
@@ -287,6 +288,40 @@ async def test_what_is_wrong_is_said_before_anything_is_consumed(
     assert await shop.value("SELECT count(*) FROM payments WHERE generation_consumed") == 0
     assert await shop.value("SELECT count(*) FROM generation_jobs") == 0
     assert await shop.rows("SELECT * FROM avatars") == before
+
+
+async def _only_severe(shop: Shop) -> Customer:
+    """Whose one selfie nothing good comes of."""
+    customer = await shop.customer()
+    await shop.rows(
+        "UPDATE reference_photos SET verdict = jsonb_set(verdict, '{severe}', '[\"FACE_CUT\"]') RETURNING id"
+    )
+    return customer
+
+
+async def test_selfies_that_nothing_can_be_made_of_are_refused_before_they_are_paid_for(
+    shop: Shop,
+) -> None:
+    """The studio makes nothing of them: all was paid back, and the seller bore the bank's fee."""
+    shop.provider.needs_good_selfie = True
+    customer = await _only_severe(shop)
+    with pytest.raises(RequestRefusedError, match="NO_GOOD_SELFIE"):
+        await shop.ordered(customer, order_style="signature")
+    await shop.paid(customer)
+    with pytest.raises(RequestRefusedError, match="NO_GOOD_SELFIE"):
+        await shop.start(customer)
+    assert await shop.value("SELECT count(*) FROM payments WHERE generation_consumed") == 0
+    # One good one beside them is enough: the studio takes that.
+    await add_selfie(shop.darkroom, avatar_id=customer.avatar_id, data=picture_of(7))
+    assert (await shop.start(customer)).total_photos == 7
+    await shop.drain()
+
+
+async def test_a_provider_that_judges_for_itself_gets_them_all_the_same(shop: Shop) -> None:
+    customer = await _only_severe(shop)
+    await shop.paid(customer)
+    await shop.start(customer)
+    await shop.drain()
 
 
 async def test_a_job_that_cannot_be_inserted_leaves_its_payment_unspent(shop: Shop) -> None:

@@ -38,6 +38,10 @@ def darkened(data: bytes, factor: float) -> bytes:
     return encoded(opened(data).point([int(value * factor) for value in range(256)] * 3))
 
 
+def brightened(data: bytes, factor: float) -> bytes:
+    return encoded(opened(data).point([min(int(value * factor), 255) for value in range(256)] * 3))
+
+
 def blurred(data: bytes, sigma_px: float) -> bytes:
     return encoded(opened(data).filter(ImageFilter.GaussianBlur(sigma_px)))
 

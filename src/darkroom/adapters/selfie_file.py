@@ -3,10 +3,11 @@
 import io
 from typing import Final
 
+import numpy as np
 from pi_heif import register_heif_opener  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - it has none
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from darkroom.adapters.generation.studio.reference_check import inspect_reference
+from darkroom.adapters.generation.studio.reference_check import inspect_reference, quarter_turns
 from darkroom.ports.intake import Measures, RefusalCode, Selfie, WarningCode
 
 PIXELS_MAX: Final = 50_000_000
@@ -30,8 +31,16 @@ TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+QUARTERS: Final = {
+    1: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.ROTATE_180,
+    3: Image.Transpose.ROTATE_270,
+}
+"""Quarter turns against the clock."""
 PILLOW_NAMES: Final = ("JPEG", "PNG", "WEBP", "HEIF")
 """A JPEG of several pictures (MPO, as phones make) is opened by JPEG and then calls itself MPO."""
+JPEG_START: Final = b"\xff\xd8\xff"
+JPEG_END: Final = b"\xff\xd9"
 HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 OTHER_STARTS: Final = (
     b"GIF8", b"BM", b"II*\0", b"MM\0*", b"%PDF", b"8BPS", b"\xff\x0a", b"\0\0\0\x0cJXL ",
@@ -59,8 +68,7 @@ def look_at_file(data: bytes) -> Selfie | RefusalCode:
     """Judge a file and make the picture that is kept. Never raises for a bad file."""
     try:
         _refuse_other_types(data)
-        picture = _clean(data)
-        return _judged(picture)
+        return _judged(_clean_or_ended(data))
     except FileRefusedError as refusal:
         return refusal.code
     except MemoryError:
@@ -71,7 +79,7 @@ def _refuse_other_types(data: bytes) -> None:
     """By the first bytes, before any decoder sees the file; its name and type are not believed."""
     if not data:
         raise FileRefusedError(RefusalCode.EMPTY)
-    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+    if data.startswith((JPEG_START, b"\x89PNG\r\n\x1a\n")):
         return
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return
@@ -87,7 +95,18 @@ def _refuse_other_types(data: bytes) -> None:
     raise FileRefusedError(RefusalCode.NOT_AN_IMAGE)
 
 
-def _clean(data: bytes) -> Image.Image:
+def _clean_or_ended(data: bytes) -> Image.Image:
+    """A JPEG that lost its last bytes on the way is a photo all the same, where only its end is missing."""
+    try:
+        return _clean(data)
+    except FileRefusedError as refusal:
+        has_no_end = data.startswith(JPEG_START) and not data.endswith(JPEG_END)
+        if refusal.code is not RefusalCode.NOT_AN_IMAGE or not has_no_end:
+            raise
+        return _clean(data + JPEG_END, may_lack_rows=True)
+
+
+def _clean(data: bytes, *, may_lack_rows: bool = False) -> Image.Image:
     """The picture itself: upright, sRGB, at most SIDE_MAX_PX, and nothing else of the file."""
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_NAMES) as opened:
@@ -103,6 +122,8 @@ def _clean(data: bytes) -> Image.Image:
                 (SIDE_MAX_PX, SIDE_MAX_PX), Image.Resampling.LANCZOS, reducing_gap=3.0
             )
             picture.load()
+        if may_lack_rows:
+            _refuse_a_flat_end(picture)
         if turn is not None:
             picture = picture.transpose(turn)
         picture = _on_ground(_in_srgb(picture, profile))
@@ -119,6 +140,13 @@ def _clean(data: bytes) -> Image.Image:
     bare = Image.new("RGB", picture.size)
     bare.paste(picture)
     return bare
+
+
+def _refuse_a_flat_end(picture: Image.Image) -> None:
+    """One colour is what a decoder puts where the data ended; looked for in the last fiftieth."""
+    last = np.asarray(picture.convert("L"))[-max(picture.height // 50, 1) :]
+    if float(last.std()) < 1.0:
+        raise FileRefusedError(RefusalCode.NOT_AN_IMAGE)
 
 
 def _refuse_sizes(size: tuple[int, int], file_bytes: int, *, shrunk: bool = False) -> None:
@@ -184,7 +212,14 @@ def _on_ground(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, picture).convert("RGB")
 
 
+def _standing(picture: Image.Image) -> Image.Image:
+    """Turned by quarters until the face stands. Whole sets came out lying down, and counted as delivered."""
+    turns = quarter_turns(np.asarray(picture))
+    return picture.transpose(QUARTERS[turns]) if turns else picture
+
+
 def _judged(picture: Image.Image) -> Selfie | RefusalCode:
+    picture = _standing(picture)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
     data = buffer.getvalue()
@@ -206,6 +241,7 @@ def _judged(picture: Image.Image) -> Selfie | RefusalCode:
             face_height_px=report.face_height_px,
             sharpness=report.sharpness,
             brightness=report.brightness,
+            clipped=report.clipped,
             yaw=report.yaw,
         ),
     )

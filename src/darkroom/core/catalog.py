@@ -127,6 +127,7 @@ class Eligibility:
     avatar_is_theirs: bool
     style_is_active: bool
     selfies: int
+    good_selfies: int
     payment_is_ready: bool
     consumed_by_job_id: int | None
     has_paid_before: bool
@@ -148,6 +149,10 @@ SELECT
             WHERE s.id = %(style_id)s AND s.is_active) AS style_is_active,
     (SELECT count(*) FROM reference_photos r
      WHERE r.avatar_id = %(avatar_id)s AND r.deleted_at IS NULL) AS selfies,
+    -- Of each that was looked at before there were verdicts, nothing bad is known.
+    (SELECT count(*) FROM reference_photos r
+     WHERE r.avatar_id = %(avatar_id)s AND r.deleted_at IS NULL
+       AND coalesce(r.verdict -> 'severe', '[]') = '[]') AS good_selfies,
     EXISTS (SELECT FROM mine m WHERE m.status = 'succeeded' AND NOT m.generation_consumed
             AND (m.order_avatar_id IS NULL
                  OR (m.order_avatar_id = %(avatar_id)s

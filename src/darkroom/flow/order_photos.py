@@ -26,7 +26,13 @@ from darkroom.core.people import owns_avatar
 from darkroom.core.requests import find_request, lock_user, remember_request
 from darkroom.db.database import Connection
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.errors import RequestRefusedError, checked_email, key_reused, not_found
+from darkroom.flow.errors import (
+    RequestRefusedError,
+    checked_email,
+    key_reused,
+    not_found,
+    selfies_missing,
+)
 from darkroom.flow.ways_to_pay import STARS, providers_inside_telegram
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -170,8 +176,10 @@ async def _refuse_impossible_order(darkroom: Darkroom, request: OrderRequest) ->
         raise not_found("avatar")
     if not eligibility.style_is_active:
         raise not_found("style")
-    if eligibility.selfies == 0:
-        raise RequestRefusedError(400, "NO_REFERENCE_IMAGES", "Add at least one photo of yourself")
+    needs_good = darkroom.generation[darkroom.new_tasks_go_to].needs_good_selfie
+    missing = selfies_missing(eligibility.selfies, eligibility.good_selfies, needs_good=needs_good)
+    if missing is not None:
+        raise missing
 
 
 async def _place(

@@ -39,6 +39,14 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
     WarningCode.MANY_FACES: ("На фотографии несколько человек", "There are several people"),
     WarningCode.FACE_TOO_SMALL: ("Лицо слишком мелкое", "The face is too small"),
     WarningCode.TOO_DARK: ("Фотография слишком тёмная", "The photo is too dark"),
+    WarningCode.TOO_BRIGHT: (
+        "Лицо пересвечено: на нём не видно деталей",
+        "The face is overexposed: no detail is left in it",
+    ),
+    WarningCode.FACE_CUT: (
+        "Лицо обрезано краем фотографии",
+        "An edge of the photo cuts the face",
+    ),
     WarningCode.TOO_BLURRED: ("Лицо не в фокусе", "The face is out of focus"),
     WarningCode.TURNED_AWAY: ("Лицо отвёрнуто от камеры", "The face is turned away"),
     WarningCode.NEAR_DUPLICATE: (
@@ -57,10 +65,13 @@ class Remark:
     severe: bool = False
 
 
-def message_of(code: str, locale: str) -> str:
-    """The text of a code, Russian unless the customer reads English."""
-    russian, english = _TEXTS[code]
-    return english if locale == "en" else russian
+_ALONE: Final = ("нужны и другие селфи", "others are needed beside it")
+
+
+def message_of(code: str, locale: str, *, severe: bool = False) -> str:
+    """The text of a code, Russian unless the customer reads English; a severe one's says what follows."""
+    which = locale == "en"
+    return f"{_TEXTS[code][which]}; {_ALONE[which]}" if severe else _TEXTS[code][which]
 
 
 def remarks_of(verdict: dict[str, Any], locale: str) -> tuple[Remark, ...]:
@@ -68,7 +79,7 @@ def remarks_of(verdict: dict[str, Any], locale: str) -> tuple[Remark, ...]:
     severe: list[str] = verdict.get("severe", [])
     warnings: list[str] = verdict.get("warnings", [])
     return tuple(
-        Remark(code, message_of(code, locale), code in severe)
+        Remark(code, message_of(code, locale, severe=code in severe), code in severe)
         for code in warnings
         if code in _TEXTS
     )

@@ -26,6 +26,7 @@ from darkroom.flow.errors import (
     not_found,
     payment_consumed,
     payment_required,
+    selfies_missing,
 )
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -78,7 +79,7 @@ async def start_generation(darkroom: Darkroom, request: GenerateRequest) -> Star
         known = await _known_job(tx, request)
         if known is not None:
             return known
-    _refuse_ineligible(eligibility, request)
+    _refuse_ineligible(darkroom, eligibility, request)
     _refuse_too_many(darkroom, eligibility)
     log.info("Payment validated (available for generation)", user_id=request.user_id)
     await checkpoint("start.before_claim")
@@ -145,13 +146,17 @@ async def _claim(darkroom: Darkroom, tx: Connection, request: GenerateRequest) -
     return job
 
 
-def _refuse_ineligible(eligibility: Eligibility, request: GenerateRequest) -> None:
+def _refuse_ineligible(
+    darkroom: Darkroom, eligibility: Eligibility, request: GenerateRequest
+) -> None:
     if not eligibility.avatar_is_theirs:
         raise not_found("avatar")
     if not eligibility.style_is_active:
         raise not_found("style")
-    if eligibility.selfies == 0:
-        raise RequestRefusedError(400, "NO_REFERENCE_IMAGES", "Add at least one photo of yourself")
+    needs_good = darkroom.generation[darkroom.new_tasks_go_to].needs_good_selfie
+    missing = selfies_missing(eligibility.selfies, eligibility.good_selfies, needs_good=needs_good)
+    if missing is not None:
+        raise missing
     if eligibility.payment_is_ready:
         return
     if eligibility.has_paid_before:
@@ -186,7 +191,7 @@ async def _explain(darkroom: Darkroom, request: GenerateRequest) -> RequestRefus
             job_id=now.consumed_by_job_id,
         )
     try:
-        _refuse_ineligible(now, request)
+        _refuse_ineligible(darkroom, now, request)
         _refuse_too_many(darkroom, now)
     except RequestRefusedError as refusal:
         return refusal

@@ -131,6 +131,8 @@ class GenerationProvider(Protocol):
         price_credits: what one photo is expected to cost; None: it takes no credits.
         day_credits_max: what the account may spend in one UTC day; None: no limit.
         create_is_idempotent: creating twice costs nothing, so no grace is kept after a lost answer.
+        needs_good_selfie: it makes nothing of selfies that all have a severe warning, and an order of such is
+            refused before it is paid.
         call_seconds: the limit of one `create` or `ask`.
         fetch_seconds: the limit of one `fetch`.
         first_ask_seconds: when the first question after a creation can be worth it.
@@ -143,6 +145,7 @@ class GenerationProvider(Protocol):
     price_credits: float | None
     day_credits_max: float | None
     create_is_idempotent: bool
+    needs_good_selfie: bool
     call_seconds: float
     fetch_seconds: float
     first_ask_seconds: float

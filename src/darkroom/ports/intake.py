@@ -24,7 +24,9 @@ class WarningCode(StrEnum):
 
     MANY_FACES = "MANY_FACES"
     FACE_TOO_SMALL = "FACE_TOO_SMALL"
+    FACE_CUT = "FACE_CUT"
     TOO_DARK = "TOO_DARK"
+    TOO_BRIGHT = "TOO_BRIGHT"
     TOO_BLURRED = "TOO_BLURRED"
     TURNED_AWAY = "TURNED_AWAY"
     NEAR_DUPLICATE = "NEAR_DUPLICATE"
@@ -38,6 +40,7 @@ class Measures:
     face_height_px: float
     sharpness: float
     brightness: float
+    clipped: float
     yaw: float
 
 

@@ -129,6 +129,7 @@ class KieProvider:
 
     account: str = "kie"
     create_is_idempotent: bool = False
+    needs_good_selfie: bool = False
     first_ask_seconds: float = 2.5
 
     def __init__(

@@ -44,6 +44,7 @@ class StudioProvider:
     price_credits: float | None = None
     day_credits_max: float | None = None
     create_is_idempotent = True
+    needs_good_selfie = True
     call_seconds = RENDER_SECONDS
     fetch_seconds = RENDER_SECONDS
     first_ask_seconds = 0.0
