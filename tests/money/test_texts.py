@@ -129,3 +129,15 @@ def test_one_photo_is_one_photo_on_every_page(key: str) -> None:
     one, two = (say.say("en", key, count=count, tier="Gift") for count in (1, 2))
     assert one.endswith("1 photo")
     assert two.endswith("2 photos")
+
+
+def test_one_day_is_one_day() -> None:
+    """Limits are the operator's; one of them said "1 days"."""
+    policy = RefundPolicy(unused_remind_days=1, unused_refund_days=2, job_deadline_seconds=60)
+    text = policy_text(policy, selfie_days=1).en
+    assert "within 1 minute of" in text
+    assert "after 1 day, and goes back after 2." in text
+    assert "deleted 1 day after" in text
+    say = Texts()
+    keys = ("welcome.data_text", "selfies.deletes", "share.set_text", "share.photo_text")
+    assert [key for key in keys if "1 days" in say.say("en", key, days=1)] == []

@@ -142,6 +142,10 @@ def photos_word(count: int) -> str:
     return photos_text(count).ru.replace("фотографию", "фотография")
 
 
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
 def made_again_text(*, payment_id: int, photo_count: int) -> Text:
     """Where no part can be paid back, what is missing is made again for free."""
     photos = photos_text(photo_count)
@@ -159,7 +163,7 @@ def selfies_deleted_text(*, count: int, days: int) -> Text:
     return Text(
         f"Прошло {days} дн., и мы удалили ваши исходные фотографии: {photos_word(count)}. "
         "Готовые снимки остаются в галерее.",
-        f"After {days} days your uploaded selfies were deleted ({count}). "
+        f"After {_counted(days, 'day')} your uploaded selfies were deleted ({count}). "
         "Your finished photos stay in the gallery.",
     )
 
@@ -185,15 +189,21 @@ def policy_text(policy: RefundPolicy, *, selfie_days: int) -> Text:
         "Все свои данные можно удалить в любой момент.",
     ]
     en = [
-        f"A set is ready within {minutes} minutes of its start.",
+        f"A set is ready within {_counted(minutes, 'minute')} of its start.",
         "Money for photos that could not be made goes back by itself.",
         f"If fewer than {below} % of them could be made, the whole price goes back; those ready stay yours.",
         "Where the way you paid allows no part to go back, "
         + ("what is missing is made again for free." if part else "the whole price goes back."),
-        f"An unused payment is reminded of in your profile after {remind} days, and goes back after {refund}.",
+        (
+            f"An unused payment is reminded of in your profile after {_counted(remind, 'day')}, "
+            f"and goes back after {refund}."
+        ),
         "A payment that comes when its order is closed already "
         + ("goes back." if late else "starts the order all the same."),
-        f"Your selfies are deleted {selfie_days} days after the upload; your profile says when it is done.",
+        (
+            f"Your selfies are deleted {_counted(selfie_days, 'day')} after the upload; "
+            "your profile says when it is done."
+        ),
         redo.en,
         "You can have all your data deleted at any time.",
     ]
@@ -228,7 +238,7 @@ def sign_in_text(address: str, minutes: int) -> Text:
         "Если вы не просили о входе, ничего делать не нужно: без этой ссылки никто не войдёт. "
         "Никому её не пересылайте.\n",
         f"Open this link to sign in:\n\n{address}\n\n"
-        f"It is good for {minutes} minutes, and once.\n\n"
+        f"It is good for {_counted(minutes, 'minute')}, and once.\n\n"
         "If you did not ask for it, there is nothing to do: nobody gets in without it. "
         "Do not pass it on.\n",
     )
