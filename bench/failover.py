@@ -29,6 +29,7 @@ from darkroom.torture.design import Surroundings, Verdict
 from darkroom.torture.fleet import Fleet
 from darkroom.torture.ours import Ours
 from darkroom.torture.plan import BadDay, Plan, make_plan
+from darkroom.torture.run import made_of
 from darkroom.twin.bank import SandboxBank
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.kie_faults import Habits
@@ -233,8 +234,8 @@ async def measure_failover(
         result.restarts = sum(scene.fleet.deaths.values())
         await scene.witnesses.end()
         await asyncio.to_thread(_count, scene, result, died_at)
-        tokens = [task.token for task in scene.provider.tasks.values()]
-        result.verdict = await scene.design.judge(scene.places, scene.customers.sold(), tokens)
+        made = [made_of(task) for task in scene.provider.tasks.values()]
+        result.verdict = await scene.design.judge(scene.places, scene.customers.sold(), made)
     return result
 
 

@@ -29,6 +29,7 @@ from darkroom.kit.log import configure_logging
 from darkroom.twin.seaweed import SeaweedServer, seaweed
 from darkroom.wiring import bundled_catalog
 from tests.shop import Shop, open_shop
+from tests.whose import strangers_pictures
 
 configure_logging("json", level=logging.CRITICAL)
 
@@ -177,6 +178,7 @@ async def shop(database: Database, tmp_path: Path) -> AsyncGenerator[Shop]:
         if shop.audit_at_end:
             report = await run_audit(database)
             assert report.clean, report.findings
+            assert await strangers_pictures(shop) == []
 
 
 @pytest.fixture(scope="session")

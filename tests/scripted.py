@@ -68,8 +68,9 @@ class ScriptedProvider:
     """A generation provider without idempotency, as kie.ai is.
 
     `on_create`, `on_ask`, `on_fetch` replace an answer; they get the request and may return, raise or wait.
-    `created` holds every task the provider would bill, by its id. `ids` begins each id: processes that share a
-    database take different ones, as one real provider never gives an id twice.
+    `created` holds every task the provider would bill, by its id; `given` the hashes of what was fetched of
+    each. `ids` begins each id: processes that share a database take different ones, as one real provider
+    never gives an id twice.
     """
 
     name: str = "scripted"
@@ -88,6 +89,7 @@ class ScriptedProvider:
     window_requests: int | None = None
     window_seconds: float = 10
     created: dict[str, GenerationRequest] = field(default_factory=dict[str, GenerationRequest])
+    given: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     on_create: Callable[[GenerationRequest], Awaitable[Answer | None]] | None = None
     on_ask: (
         Callable[[GenerationRequest], Awaitable[Working | Ready | FailedThere | None]] | None
@@ -123,13 +125,15 @@ class ScriptedProvider:
     async def fetch(
         self, request: GenerationRequest, provider_task_id: str, result_url: str
     ) -> bytes:
+        """What lies at the address, as at a real provider: whoever brings another's gets another's picture."""
         assert_no_transaction("scripted.fetch")
-        del provider_task_id, result_url
-        if self.on_fetch is not None:
-            data = await self.on_fetch(request)
-            if data is not None:
-                return data
-        return picture_of(request.task_id)
+        made = result_url.rpartition("/")[2]
+        data = None if self.on_fetch is None else await self.on_fetch(request)
+        if data is None:
+            data = picture_of(self.created.get(made, request).task_id)
+        self.given.setdefault(provider_task_id, set())
+        self.given.setdefault(made, set()).add(hashlib.sha256(data).hexdigest())
+        return data
 
     async def whose(self, provider_task_id: str) -> Adoption | None:
         request = self.created.get(provider_task_id)

@@ -13,7 +13,7 @@ import psycopg
 from bench.previous_design.database import SCHEMA, Settings
 from bench.previous_design.verdict import judge
 from darkroom.flow.stock_catalog import parse_catalog
-from darkroom.torture.design import Held, Sold, Standing, Surroundings, Verdict
+from darkroom.torture.design import Held, Made, Sold, Standing, Surroundings, Verdict
 from darkroom.torture.plan import ORDERS_A_CUSTOMER, Plan
 from darkroom.wiring import bundled_catalog
 
@@ -87,10 +87,10 @@ class PreviousDesign:
         return int(row[0]) if row else 0
 
     async def judge(
-        self, places: Surroundings, sold: Sequence[Sold], provider_tokens: Sequence[str]
+        self, places: Surroundings, sold: Sequence[Sold], made: Sequence[Made]
     ) -> Verdict:
         """See `verdict`."""
-        return await judge(places, sold, provider_tokens)
+        return await judge(places, sold, [one.token for one in made])
 
 
 async def _stock(connection: psycopg.AsyncConnection[Any]) -> None:

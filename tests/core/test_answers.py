@@ -112,6 +112,28 @@ async def test_photos_of_two_sets_in_one_statement_are_counted_each_with_its_own
     shop.audit_at_end = False
 
 
+async def test_each_answer_of_a_batch_is_written_to_its_own_row(shop: Shop) -> None:
+    """Two customers in one statement: a link at another's row is another's face."""
+    for _ in range(2):
+        await shop.sold()
+    tasks = await _created(shop)
+    async with shop.database.transaction() as tx:
+        await write_created(tx, _answers(tasks))
+        pending = await claim_pending(tx, limit=20, lease_seconds=10)
+        answers = [ReadyThere(one, f"at-{one.id}", float(one.id), None) for one in pending]
+        await write_ready(tx, answers[::-1])
+    rows = await shop.rows(
+        "SELECT t.id, t.kie_task_id, t.result_url, a.provider_task_id, a.result_url AS fact, "
+        "a.credits::INTEGER FROM kie_tasks t JOIN task_attempts a ON a.id = t.attempt_id"
+    )
+    assert len(rows) == 14
+    for row in rows:
+        theirs, link = f"theirs-{row['id']}", f"at-{row['id']}"
+        assert (row["kie_task_id"], row["provider_task_id"]) == (theirs, theirs)
+        assert (row["result_url"], row["fact"], row["credits"]) == (link, link, row["id"])
+    shop.audit_at_end = False
+
+
 def _picture(task: TaskClaim) -> StoredPicture:
     return StoredPicture(
         object_key=f"generated/{task.id}",

@@ -21,6 +21,7 @@ from tests.crash.places import Form, Place, places
 from tests.crash.story import LARGER, SMALL, tell
 from tests.crash.together import VISITS, in_groups, name_of, strike_each, together
 from tests.crash.vanishing import Crash, World, world
+from tests.whose import strangers_pictures
 
 CASES: Final = places()
 GROUPS: Final = in_groups(CASES, together(usually=6))
@@ -58,6 +59,7 @@ def _judge(told: World, *struck: Place) -> None:
     photos = insist(lambda shop: shop.value("SELECT count(*) FROM generated_photos"))
     assert photos == SMALL * 5 + LARGER - 1 + 1
     _judge_money(told)
+    assert insist(strangers_pictures) == []
     # One answer is lost by the story, one task fails there, one link is dead. A process that dies while it is
     # creating takes the answers of all its open calls with it: each may cost one more task. A lost connection
     # costs none, the answer is written again; nothing else costs any.

@@ -116,6 +116,18 @@ def _judge_books(world: OutsideWorld, *, answers_lost: int) -> None:
     insist, town = world.insist, world.town
     tokens = insist(lambda shop: shop.rows("SELECT token::TEXT AS token FROM task_attempts"))
     assert set(town.kie.tasks_by_token) <= {row["token"] for row in tokens}
+    painted = {
+        task.token: hashlib.sha256(task.picture()).hexdigest() for task in town.kie.tasks.values()
+    }
+    kept = insist(
+        lambda shop: shop.rows(
+            "SELECT a.token::TEXT AS token, g.sha256 FROM generated_photos g "
+            "JOIN task_attempts a ON a.id = g.attempt_id"
+        )
+    )
+    assert {row["token"]: row["sha256"] for row in kept}.items() <= painted.items(), (
+        "another's picture"
+    )
     assert set(town.kie.tasks_by_token.values()) == {1}, "two tasks of one attempt"
     assert len(town.kie.wasted) <= answers_lost, "tasks that were paid for and thrown away"
     paid = Counter(row["order_id"] for row in town.bank.payments() if row["status"] == "paid")

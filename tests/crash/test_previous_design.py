@@ -22,6 +22,7 @@ from darkroom.db.database import Database
 from darkroom.kit.checkpoint import checkpoints_handled_by
 from darkroom.torture.design import Sold, Surroundings, Verdict
 from darkroom.torture.plan import make_plan
+from darkroom.torture.run import made_of
 from darkroom.twin.bank import SandboxBank
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.kie_faults import Fault, Habits, Kind
@@ -81,8 +82,8 @@ class Town:
             bank_payments=len(self.bank.payments()),
             job_ids=frozenset(jobs),
         )
-        tokens = [task.token for task in self.kie.tasks.values()]
-        return await DESIGN.judge(self.places, [sale], tokens)
+        made = [made_of(task) for task in self.kie.tasks.values()]
+        return await DESIGN.judge(self.places, [sale], made)
 
 
 @pytest.fixture

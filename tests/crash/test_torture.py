@@ -1,7 +1,9 @@
 """`darkroom torture`: the same seed, the same day; a judge who can say no; one short run of the real thing."""
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ from rich.console import Console
 
 from darkroom.core.audit import run_audit
 from darkroom.torture.begin import begin_torture
-from darkroom.torture.design import Sold, Surroundings
+from darkroom.torture.design import Made, Sold, Surroundings
 from darkroom.torture.ours import Ours
 from darkroom.torture.plan import make_plan
 from darkroom.torture.recovery import percentile
 from darkroom.torture.run import Wish, run_torture
 from darkroom.torture.view import Scene
+from tests.scripted import picture_of
 from tests.shop import Shop
 
 
@@ -99,19 +102,28 @@ def _places(shop: Shop, dsn: str, folder: Path) -> Surroundings:
     return Surroundings(folder, dsn, dsn, 9, nowhere, nowhere, "", nowhere, "", "")
 
 
-async def _sold_out(shop: Shop) -> tuple[Sold, list[str]]:
+async def _sold_out(shop: Shop) -> tuple[Sold, list[Made]]:
     _, job = await shop.sold()
     await shop.drain()
     row = (await shop.rows("SELECT * FROM payments WHERE id = %s", job.payment_id))[0]
     sold = Sold(row["id"], row["photo_count"], row["amount_minor"], 1, frozenset({job.id}))
-    return sold, [str(request.token) for request in shop.provider.created.values()]
+    made = [
+        Made(
+            str(request.token),
+            request.prompt,
+            tuple(f"https://shop.example/{one.object_key}" for one in request.references),
+            hashlib.sha256(picture_of(request.task_id)).hexdigest(),
+        )
+        for request in shop.provider.created.values()
+    ]
+    return sold, made
 
 
 async def test_the_judge_finds_nothing_where_nothing_is(
     shop: Shop, dsn: str, tmp_path: Path
 ) -> None:
-    sold, tokens = await _sold_out(shop)
-    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [sold], tokens)
+    sold, made = await _sold_out(shop)
+    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [sold], made)
     assert verdict.clean
     assert verdict.photos == 7
 
@@ -133,26 +145,50 @@ async def test_the_judge_believes_the_outside(
     shop: Shop, dsn: str, tmp_path: Path, change: Mapping[str, Any], where: str
 ) -> None:
     """What the bank took and what customers were told is compared with our rows, not read from them."""
-    sold, tokens = await _sold_out(shop)
+    sold, made = await _sold_out(shop)
     told = Sold(**{name: getattr(sold, name) for name in sold.__slots__} | dict(change))
-    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [told], tokens)
+    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [told], made)
     assert getattr(verdict, where), verdict
 
 
 async def test_the_judge_reads_the_bytes_and_the_providers_list(
     shop: Shop, dsn: str, tmp_path: Path
 ) -> None:
-    sold, tokens = await _sold_out(shop)
+    sold, made = await _sold_out(shop)
     places = _places(shop, dsn, tmp_path)
     photos = sorted((tmp_path / "objects" / "generated").rglob("*.*"))
     photos[0].unlink()
     photos[1].write_bytes(b"something else")
-    verdict = await Ours().judge(places, [sold], [*tokens, tokens[0], "of-nobody"])
+    verdict = await Ours().judge(
+        places, [sold], [*made, made[0], replace(made[0], token="of-nobody")]
+    )
     assert len(verdict.lost) == 2
     assert verdict.photos == 5
     assert len(verdict.doubled) == 1
     assert len(verdict.unexplained) == 1
     assert (await run_audit(shop.database)).clean, "the audit alone does not look at the disk"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"sha256": "0" * 64}, "not the picture that was made for it"),
+        ({"sha256": None}, "not the picture that was made for it"),
+        ({"prompt": "somebody else's"}, "another prompt than ours"),
+        ({"links": ("https://shop.example/references/999/a.jpg",)}, "another's selfies"),
+        ({"links": ()}, "another's selfies"),
+    ],
+    ids=str,
+)
+async def test_the_judge_asks_whose_picture_it_is(
+    shop: Shop, dsn: str, tmp_path: Path, change: Mapping[str, Any], says: str
+) -> None:
+    """Each photo had its bytes, and our own hash of them: so has another's photo."""
+    sold, made = await _sold_out(shop)
+    made[3] = replace(made[3], **change)
+    verdict = await Ours().judge(_places(shop, dsn, tmp_path), [sold], made)
+    assert len(verdict.unexplained) == 1
+    assert says in verdict.unexplained[0]
 
 
 def test_percentiles() -> None:

@@ -141,6 +141,23 @@ class Held:
     lease_left_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A task in the provider's own list.
+
+    Attributes:
+        token: the last part of the address that it was to call back.
+        prompt: what it was asked for.
+        links: where it was to read the selfies.
+        sha256: of the picture that it made; None: it made none.
+    """
+
+    token: str
+    prompt: str
+    links: tuple[str, ...]
+    sha256: str | None
+
+
 class Design(Protocol):
     """A design of the shop, with the doors of DESIGN 2: payments, generate, jobs/process.
 
@@ -181,7 +198,7 @@ class Design(Protocol):
         ...
 
     async def judge(
-        self, places: Surroundings, sold: Sequence[Sold], provider_tokens: Sequence[str]
+        self, places: Surroundings, sold: Sequence[Sold], made: Sequence[Made]
     ) -> Verdict:
         """The verdict at the end, over the database, the stored bytes, and what the outside knows."""
         ...

@@ -21,7 +21,7 @@ from darkroom.flow.prepare import prepare
 from darkroom.flow.reconcile import Look, reconcile
 from darkroom.ports.intake import RefusalCode, Selfie
 from darkroom.ports.storage import ObjectMissingError
-from darkroom.torture.design import Held, Rented, Sold, Standing, Surroundings, Verdict
+from darkroom.torture.design import Held, Made, Rented, Sold, Standing, Surroundings, Verdict
 from darkroom.torture.plan import Plan
 from darkroom.wiring import bundled_catalog, bundled_portrait, open_darkroom, store_place
 
@@ -65,6 +65,12 @@ SELECT p.id, p.status, p.amount_minor, p.photo_count, p.generation_consumed,
 FROM payments p LEFT JOIN generation_jobs j ON j.payment_id = p.id
 LEFT JOIN kie_tasks t ON t.job_id = j.id LEFT JOIN generated_photos g ON g.task_id = t.id
 LEFT JOIN refund_lines l ON l.task_id = t.id GROUP BY p.id ORDER BY p.id
+"""
+
+ATTEMPTS: Final = """
+SELECT a.token::TEXT AS token, t.prompt, t.avatar_id, g.id AS photo_id, g.sha256
+FROM task_attempts a JOIN kie_tasks t ON t.id = a.task_id
+LEFT JOIN generated_photos g ON g.attempt_id = a.id
 """
 
 
@@ -145,7 +151,7 @@ class Ours:
         return int((row or (0,))[0] or 0)
 
     async def judge(
-        self, places: Surroundings, sold: Sequence[Sold], provider_tokens: Sequence[str]
+        self, places: Surroundings, sold: Sequence[Sold], made: Sequence[Made]
     ) -> Verdict:
         """Our rows against the bank's books, the provider's list and the stored bytes."""
         verdict = Verdict()
@@ -164,17 +170,9 @@ class Ours:
             settings = IsolatedSettings.model_validate(self._settings(places, calm=True))
             store = open_storage(store_place(settings), places.folder / "objects")
             await _judge_bytes(verdict, database, store)
-            known = {
-                str(row["token"])
-                for row in await _rows(database, "SELECT token FROM task_attempts")
-            }
+            _judge_making(verdict, await _rows(database, ATTEMPTS), made)
         finally:
             await database.close()
-        for token, times in Counter(provider_tokens).items():
-            if token not in known:
-                verdict.unexplained.append(f"provider task under {token}: in no attempt")
-            elif times > 1:
-                verdict.doubled.append(f"{times} provider tasks for the one attempt {token}")
         return verdict
 
     async def _reconcile(self, verdict: Verdict, places: Surroundings) -> None:
@@ -297,6 +295,39 @@ def _judge_refunds(verdict: Verdict, row: dict[str, Any], sale: Sold, name: str)
         verdict.lost.append(
             f"{name}: {row['owed_minor'] - row['settled_minor']} minor units still owed"
         )
+
+
+def _judge_making(
+    verdict: Verdict, attempts: Sequence[dict[str, Any]], made: Sequence[Made]
+) -> None:
+    """Whose is what: by the provider's books, not by our own hashes of what we kept.
+
+    Each task of its list is one attempt of ours, made of its own customer's selfies, and each photo is the
+    picture that was made for it.
+    """
+    known = {row["token"]: row for row in attempts}
+    for token, times in Counter(one.token for one in made).items():
+        if token not in known:
+            verdict.unexplained.append(f"provider task under {token}: in no attempt")
+        elif times > 1:
+            verdict.doubled.append(f"{times} provider tasks for the one attempt {token}")
+    pictures: dict[str, set[str | None]] = {}
+    for one in made:
+        pictures.setdefault(one.token, set()).add(one.sha256)
+        row = known.get(one.token)
+        if row is None:
+            continue
+        if one.prompt != row["prompt"]:
+            verdict.unexplained.append(f"provider task under {one.token}: another prompt than ours")
+        if not one.links or not all(
+            f"/references/{row['avatar_id']}/" in link for link in one.links
+        ):
+            verdict.unexplained.append(f"provider task under {one.token}: another's selfies")
+    verdict.unexplained += [
+        f"photo {row['photo_id']}: not the picture that was made for it"
+        for row in attempts
+        if row["photo_id"] is not None and row["sha256"] not in pictures.get(row["token"], ())
+    ]
 
 
 async def _judge_bytes(verdict: Verdict, database: Database, store: Storage) -> None:

@@ -1,6 +1,7 @@
 """`darkroom torture`: sell for some minutes while everything dies, then count what is left of the promises."""
 
 import asyncio
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from rich.live import Live
 from darkroom.limits import Limits
 from darkroom.torture.attack import Attack
 from darkroom.torture.customers import Customers
-from darkroom.torture.design import Design
+from darkroom.torture.design import Design, Made
 from darkroom.torture.fleet import Fleet
 from darkroom.torture.plan import BadDay, Plan, make_plan
 from darkroom.torture.recovery import Recovery
@@ -28,6 +29,7 @@ from darkroom.torture.view import (
     show_spending,
     show_verdict,
 )
+from darkroom.twin.kie_tasks import TwinTask
 
 LOOK_SECONDS: Final = 1
 QUIET_LOOKS: Final = 3
@@ -108,8 +110,8 @@ async def _torture(
                 with Live(console=console, get_renderable=scene.draw, transient=True):
                     await stage.sell_under_attack(scene)
                 await recovery.settle()
-            tokens = [task.token for task in town.provider.tasks.values()]
-            verdict = await design.judge(town.places, customers.sold(), tokens)
+            made = [made_of(task) for task in town.provider.tasks.values()]
+            verdict = await design.judge(town.places, customers.sold(), made)
         finally:
             await customers.close()
     if attack.standing.open_work:
@@ -119,9 +121,20 @@ async def _torture(
     show_recovery(console, recovery.after_kill, recovery.after_restart, Limits().recovery_seconds)
     if town.queue is not None and town.store is not None:
         show_rented(console, queue=town.queue.counts, store=town.store.seen)
-    show_spending(console, tasks=len(tokens), photos=verdict.photos)
+    show_spending(console, tasks=len(made), photos=verdict.photos)
     show_verdict(console, verdict, orders=len(plan.orders), faults=faults.total())
     return verdict.clean
+
+
+def made_of(task: TwinTask) -> Made:
+    """A task of the stand-in as its judge wants it."""
+    ended_well = task.state == "success"
+    return Made(
+        token=task.token,
+        prompt=str(task.order["input"]["prompt"]),
+        links=tuple(task.input_links),
+        sha256=hashlib.sha256(task.picture()).hexdigest() if ended_well else None,
+    )
 
 
 async def _until_it_listens(port: int) -> None:
