@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 TIER ?= starter
 STYLE ?= signature
+# Another day each day; each can be had again.
+SEED ?= $(shell date +%j)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -45,7 +47,7 @@ demo: $(VENV)/.installed ## one whole order, from payment to photos, then the au
 
 .PHONY: demo-full
 demo-full: $(VENV)/.installed-dev ## orders through stand-ins of kie.ai, QStash and S3, no worker, under faults (SEED=7)
-	@$(BIN)/darkroom rehearse --seed $(or $(SEED),1) --tier $(TIER) --style $(STYLE)
+	@$(BIN)/darkroom rehearse --seed $(SEED) --tier $(TIER) --style $(STYLE)
 
 .PHONY: run
 run: $(VENV)/.installed ## API and worker on http://127.0.0.1:8000, everything embedded
@@ -57,7 +59,6 @@ test: $(VENV)/.installed-dev ## all tests, on real PostgreSQL (DATABASE_URL uses
 	@bash scripts/install-cluster.sh pgbouncer
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
-SEED ?= $(shell date +%j)
 .PHONY: torture
 torture: $(VENV)/.installed-dev ## three minutes in which everything dies, and the count after it (SEED=7)
 	@$(BIN)/darkroom torture --full --seed $(SEED) --orders 200 --minutes 3 --workers 4

@@ -127,7 +127,8 @@ class ScriptedProvider:
     ) -> bytes:
         """What lies at the address, as at a real provider: whoever brings another's gets another's picture."""
         assert_no_transaction("scripted.fetch")
-        made = result_url.rpartition("/")[2]
+        named = result_url.rpartition("/")[2]
+        made = named if named in self.created else provider_task_id
         data = None if self.on_fetch is None else await self.on_fetch(request)
         if data is None:
             data = picture_of(self.created.get(made, request).task_id)

@@ -6,6 +6,7 @@ MADE = """
 SELECT a.token::TEXT AS token, a.provider_task_id, t.avatar_id, t.prompt, g.id AS photo_id, g.sha256
 FROM task_attempts a JOIN kie_tasks t ON t.id = a.task_id
 LEFT JOIN generated_photos g ON g.attempt_id = a.id
+WHERE a.provider = %s
 """
 
 
@@ -14,7 +15,7 @@ async def strangers_pictures(shop: Shop) -> list[str]:
 
     Attempts that the provider never heard of are passed over: tests write those themselves.
     """
-    rows = await shop.rows(MADE)
+    rows = await shop.rows(MADE, shop.provider.name)
     by_token = {row["token"]: row for row in rows}
     found: list[str] = []
     for theirs, request in shop.provider.created.items():

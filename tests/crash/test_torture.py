@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from darkroom.core.audit import run_audit
+from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from darkroom.torture.begin import begin_torture
 from darkroom.torture.design import Made, Sold, Surroundings
 from darkroom.torture.ours import Ours
@@ -26,7 +27,7 @@ def test_the_same_seed_draws_the_same_day() -> None:
     plan = make_plan(7, orders=50, minutes=3, workers=4)
     assert plan == make_plan(7, orders=50, minutes=3, workers=4)
     assert plan != make_plan(8, orders=50, minutes=3, workers=4)
-    assert {blow.kind for blow in plan.blows} == {"worker", "server", "database"}
+    assert {blow.kind for blow in plan.blows} == {"worker", "server", "database", "freeze"}
     assert all(0 < blow.at_seconds < plan.seconds for blow in plan.blows)
     assert {order.by_notice for order in plan.orders} == {True, False}
 
@@ -138,6 +139,8 @@ async def test_the_judge_finds_nothing_where_nothing_is(
         ({"job_ids": frozenset({999})}, "doubled"),
         ({"paid_minor": 1}, "unexplained"),
         ({"paid_minor": 0, "bank_payments": 0}, "unexplained"),
+        ({"photos": 15}, "unexplained"),
+        ({"price_minor": 99_900}, "unexplained"),
     ],
     ids=str,
 )
@@ -189,6 +192,25 @@ async def test_the_judge_asks_whose_picture_it_is(
     verdict = await Ours().judge(_places(shop, dsn, tmp_path), [sold], made)
     assert len(verdict.unexplained) == 1
     assert says in verdict.unexplained[0]
+
+
+async def test_the_judge_counts_what_may_go_back_for_itself(
+    shop: Shop, dsn: str, tmp_path: Path
+) -> None:
+    """A refund that was too generous was clean, as long as we had written it down."""
+
+    async def fail_one(request: GenerationRequest) -> FailedThere | None:
+        return FailedThere("400", "no", Again.NEVER) if request.prompt_index == 0 else None
+
+    shop.provider.on_ask = fail_one
+    sold, made = await _sold_out(shop)
+    back = replace(sold, returned_minor=7129)
+    places = _places(shop, dsn, tmp_path)
+    assert (await Ours().judge(places, [back], made)).clean
+    await shop.rows("UPDATE refunds SET amount_minor = 7131, settled_minor = 7131 RETURNING id")
+    verdict = await Ours().judge(places, [replace(back, returned_minor=7131)], made)
+    assert [one for one in verdict.doubled if "7131 go back where 7129 are missing" in one]
+    shop.audit_at_end = False
 
 
 def test_percentiles() -> None:

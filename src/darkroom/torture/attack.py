@@ -13,6 +13,7 @@ from darkroom.torture.fleet import Fleet
 from darkroom.torture.plan import Blow, Plan
 from darkroom.torture.recovery import Recovery
 from darkroom.twin.kie_faults import CHAOS, Door, Fault
+from darkroom.twin.kie_faults import Kind as ProviderKind
 from darkroom.twin.network_faults import Kind
 from darkroom.twin.store_faults import StoreFault
 
@@ -55,6 +56,7 @@ QUEUE_TIME_SCALE: Final = 5
 FAULT_SECONDS_MAX: Final = 5
 PROVIDER_CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
     **CHAOS,
+    "callback": (*CHAOS["callback"], Fault(ProviderKind.LATE)),
     # "Under maintenance" parks a whole provider for two minutes, rightly: nothing would happen in a short run.
     "create": tuple(fault for fault in CHAOS["create"] if fault.code != MAINTENANCE),
 }
@@ -105,6 +107,9 @@ class Attack:
     async def _strike(self, blow: Blow) -> None:
         if blow.kind == "database":
             await self._kill_database(blow.down_seconds)
+        elif blow.kind == "freeze":
+            # Not counted among the deaths: a row in its transaction is free when the server ends that.
+            self.struck["worker frozen"] += self._fleet.freeze(blow.target, blow.down_seconds)
         elif self._fleet.kill(blow.kind, blow.target):
             self.struck[f"{blow.kind} killed"] += 1
             if blow.kind == "worker":

@@ -13,7 +13,7 @@ import httpx
 
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.torture.design import Design, Sold, Surroundings
-from darkroom.torture.plan import Order, Plan
+from darkroom.torture.plan import SOLD, Order, Plan
 from darkroom.twin.bank import SandboxBank
 from darkroom.twin.qstash import sign_delivery
 
@@ -34,7 +34,6 @@ class Sale:
 
     order: Order
     payment_id: int | None = None
-    photos: int = 0
     payment_ids: set[int] = field(default_factory=set[int])
     job_ids: set[int] = field(default_factory=set[int])
     done: bool = False
@@ -98,7 +97,8 @@ class Customers:
         return [
             Sold(
                 payment_id=sale.payment_id,
-                photos=sale.photos,
+                photos=SOLD[sale.order.tier][0],
+                price_minor=SOLD[sale.order.tier][1],
                 paid_minor=sum(taken.get(sale.payment_id or 0, [])),
                 bank_payments=len(taken.get(sale.payment_id or 0, [])),
                 job_ids=frozenset(sale.job_ids),
@@ -145,7 +145,6 @@ class Customers:
             sale.payment_ids |= {int(data["paymentId"]) for data in answered}
             if answered:
                 sale.payment_id = int(answered[0]["paymentId"])
-                sale.photos = int(answered[0]["photoCount"])
                 return str(answered[0]["checkoutUrl"]).rpartition("/")[2]
         return None
 

@@ -71,6 +71,8 @@ class Sold:
 
     Attributes:
         payment_id: ours, as the server told the customer; None when no answer ever came.
+        photos: how many it was sold as.
+        price_minor: what it was sold for; None: nobody said.
         paid_minor: what the bank took for it, over all of its payments.
         bank_payments: how often the customer was made to pay.
         job_ids: every job that any answer named for this order.
@@ -87,6 +89,7 @@ class Sold:
     payment_ids: frozenset[int] = frozenset()
     returned_minor: int = 0
     refuses_refunds: bool = False
+    price_minor: int | None = None
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -70,6 +71,15 @@ class Fleet:
                 return _kill(slot)
         return False
 
+    def freeze(self, number: int, seconds: float) -> bool:
+        """Let a worker stand still for so long, in the middle of whatever it does. False: nobody is there."""
+        for slot in self._slots:
+            if (slot.role, slot.number) == ("worker", number) and _signal(slot, signal.SIGSTOP):
+                thaw = asyncio.get_running_loop().call_later
+                thaw(seconds, _signal, slot, signal.SIGCONT, slot.process)
+                return True
+        return False
+
     def alive(self, role: str) -> int:
         """How many processes of a role run now."""
         return sum(
@@ -111,8 +121,16 @@ class Fleet:
 
 
 def _kill(slot: _Slot) -> bool:
-    if slot.process is None or slot.process.returncode is not None:
+    return _signal(slot, signal.SIGKILL)
+
+
+def _signal(
+    slot: _Slot, number: signal.Signals, only: asyncio.subprocess.Process | None = None
+) -> bool:
+    """To whoever is in the slot, if it is still `only` where that is named. False: to nobody."""
+    process = slot.process
+    if process is None or process.returncode is not None or (only or process) is not process:
         return False
     with contextlib.suppress(ProcessLookupError):
-        slot.process.kill()
+        process.send_signal(number)
     return True

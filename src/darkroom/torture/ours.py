@@ -54,6 +54,8 @@ SELECT kind, id, mark, extract(epoch FROM lease_until - darkroom_now())::FLOAT8 
 """
 PAYMENTS: Final = """
 SELECT p.id, p.status, p.amount_minor, p.photo_count, p.generation_consumed,
+    (SELECT policy.whole_price_below_percent FROM refund_policies policy WHERE policy.id = p.policy_id)
+    AS whole_below_percent,
     coalesce(array_agg(DISTINCT j.id) FILTER (WHERE j.id IS NOT NULL), '{}') AS jobs,
     count(DISTINCT g.id) AS photos, count(DISTINCT (g.job_id, t.prompt_index)) AS places,
     count(DISTINCT l.task_id) FILTER (WHERE g.id IS NULL) AS lines,
@@ -261,6 +263,7 @@ def _judge_payments(
             verdict.unexplained.append(
                 f"{name}: the bank took {sale.paid_minor}, we say {row['amount_minor']}"
             )
+        _judge_what_was_sold(verdict, row, sale, name)
         verdict.doubled += [f"{name}: paid {sale.bank_payments} times"] * (sale.bank_payments - 1)
         jobs = set(row["jobs"]) | sale.job_ids
         verdict.doubled += [f"{name}: jobs {sorted(jobs)}"] * (len(jobs) - 1)
@@ -279,10 +282,26 @@ def _judge_payments(
             verdict.unexplained.append(f"payment {payment_id}: nobody's, and it has a job")
 
 
+def _judge_what_was_sold(verdict: Verdict, row: dict[str, Any], sale: Sold, name: str) -> None:
+    """Held against the plan, which knows what stands at the door: not against our own answers."""
+    price = sale.price_minor
+    if price is not None and sale.paid_minor != price * sale.bank_payments:
+        verdict.unexplained.append(f"{name}: the bank took {sale.paid_minor}, the price is {price}")
+    if row["photo_count"] != sale.photos:
+        verdict.unexplained.append(
+            f"{name}: sold as {sale.photos} photos, we say {row['photo_count']}"
+        )
+
+
 def _judge_refunds(verdict: Verdict, row: dict[str, Any], sale: Sold, name: str) -> None:
     """What is owed went back once, by the bank's own books; what it refuses for good is with a person."""
     verdict.returned_minor += sale.returned_minor
     verdict.with_a_person += row["refused"]
+    most = _most_owed_minor(row)
+    if row["owed_minor"] > most:
+        verdict.doubled.append(
+            f"{name}: {row['owed_minor']} go back where {most} are missing at most"
+        )
     if sale.returned_minor > row["owed_minor"]:
         verdict.doubled.append(
             f"{name}: the bank gave back {sale.returned_minor} of {row['owed_minor']} owed"
@@ -295,6 +314,14 @@ def _judge_refunds(verdict: Verdict, row: dict[str, Any], sale: Sold, name: str)
         verdict.lost.append(
             f"{name}: {row['owed_minor'] - row['settled_minor']} minor units still owed"
         )
+
+
+def _most_owed_minor(row: dict[str, Any]) -> int:
+    """The missing photos' shares, rounded up; all of it below the policy's share of photos."""
+    price, count, photos = row["amount_minor"], row["photo_count"], row["photos"]
+    if not row["jobs"] or photos * 100 < row["whole_below_percent"] * count:
+        return int(price)
+    return int((count - photos) * (price // count + 1))
 
 
 def _judge_making(

@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 TIERS: Final = {"starter": 60, "standard": 25, "premium": 15}
 """What is bought, by weight: about 11 photos an order."""
+SOLD: Final = {"starter": (7, 49_900), "standard": (15, 99_900), "premium": (23, 149_900)}
+"""Photos and price in minor units, as the sign at the door says: not as the program answers."""
 STYLES: Final = ("signature", "professional", "lifestyle", "creative")
 ORDERS_A_CUSTOMER: Final = 3
 """Below the limits of open sets and payments of one customer: this is about crashes, not about limits."""
@@ -21,8 +23,11 @@ WORKER_BLOW_SECONDS: Final = 10
 """Between two deaths of workers, on average."""
 SERVER_BLOW_SECONDS: Final = 40
 DATABASE_BLOW_SECONDS: Final = 50
+FREEZE_BLOW_SECONDS: Final = 25
+FROZEN_SECONDS: Final = (12, 20)
+"""Longer than a lease: others have its rows when it comes back, in the middle of its work."""
 DOWN_SECONDS_MAX: Final = 3
-BlowKind = Literal["worker", "server", "database"]
+BlowKind = Literal["worker", "server", "database", "freeze"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One death.
+    """One death, or a worker that stands still.
 
     Attributes:
         target: which of its kind.
-        down_seconds: how long the database stays away.
+        down_seconds: how long the database stays away, or the worker stands still.
     """
 
     at_seconds: float
@@ -139,10 +144,12 @@ def _blows(lot: random.Random, seconds: float, workers: int) -> list[Blow]:
         ("worker", WORKER_BLOW_SECONDS, workers),
         ("server", SERVER_BLOW_SECONDS, 1),
         ("database", DATABASE_BLOW_SECONDS, 1),
+        ("freeze", FREEZE_BLOW_SECONDS, workers),
     )
     for kind, every, targets in kinds:
         at = lot.uniform(0.5, 1) * every
         while at < seconds:
-            found.append(Blow(at, kind, lot.randrange(targets), lot.uniform(0, DOWN_SECONDS_MAX)))
+            down = FROZEN_SECONDS if kind == "freeze" else (0, DOWN_SECONDS_MAX)
+            found.append(Blow(at, kind, lot.randrange(targets), lot.uniform(*down)))
             at += lot.uniform(0.5, 1.5) * every
     return found

@@ -72,7 +72,7 @@ async def run_torture(wish: Wish, design: Design, console: Console) -> int:
     folder = Path(tempfile.mkdtemp(prefix="darkroom-torture-"))
     console.print(
         f"[bold]{design.name}[/bold]: seed {plan.seed}, {len(plan.orders)} orders, {wish.minutes:g} minutes, "
-        f"{plan.workers} workers, {len(plan.blows)} deaths planned"
+        f"{plan.workers} workers, {len(plan.blows)} blows planned"
         f"{', with a rented store and queue' if wish.is_full else ''}"
     )
     clean: bool | None = None
@@ -205,6 +205,7 @@ class _Stage:
     def faults(self) -> Counter[str]:
         """Everything that went wrong so far, by what it was."""
         found = self.town.faults()
+        found["frozen: worker"] = self.attack.struck["worker frozen"]
         found["killed: database"] = self.attack.struck["database killed"]
         found["killed: worker"] = self.fleet.deaths["worker"]
         found["killed: server"] = self.fleet.deaths["server"]

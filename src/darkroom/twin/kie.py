@@ -31,6 +31,8 @@ LIMIT_SECONDS: Final = 10
 TICK_SECONDS: Final = 0.05
 DRIP_SECONDS: Final = 0.02
 CALLBACK_SECONDS: Final = 5
+LATE_SECONDS: Final = 20
+"""A callback that comes when its task was asked about, and settled, long ago: twice a lease."""
 HUGE_BYTES: Final = 2_000_000
 
 _OK: Final = 200
@@ -150,6 +152,7 @@ class KieTwin:
         if refusal is not None:
             return refusal
         task = self._commit(order)
+        task.is_doomed = fault.kind is Kind.FAILS
         if self.habits.create_seconds:
             await asyncio.sleep(self.habits.create_seconds)
         if fault.kind is Kind.CALLBACK_FIRST:
@@ -304,6 +307,8 @@ class KieTwin:
             if not answer.is_success:
                 return self._end(task, "451", "Failed to fetch the image")
             references.append(answer.content)
+        if task.is_doomed:
+            return self._end(task, "500", "Internal server error")
         if self._never_succeeds(task):
             return self._end(task, "400", "Your prompt was flagged by the content policy")
         if self.habits.painter is not None:
@@ -357,6 +362,8 @@ class KieTwin:
         fault = self.draw("callback") if task.callback_url else Fault(Kind.LOST)
         if fault.kind is Kind.LOST:
             return
+        if fault.kind is Kind.LATE:
+            await asyncio.sleep(LATE_SECONDS)
         if fault.kind is Kind.FORGED:
             await self.forge_callback(task.callback_url, uuid4().hex, "http://127.0.0.1:9/forged")
         success = task.state == "success"

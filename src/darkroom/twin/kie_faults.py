@@ -34,6 +34,8 @@ class Kind(Enum):
     """A success without data."""
     CALLBACK_FIRST = auto()
     """`create`: done and called back before the answer."""
+    FAILS = auto()
+    """`create`: the task is made, and fails in the end; another of the same wish need not."""
     STRANGE_STATE = auto()
     """`ask`: a state that no page of kie.ai names."""
     OTHER_TASK = auto()
@@ -50,6 +52,8 @@ class Kind(Enum):
     """`callback`: never sent."""
     TWICE = auto()
     """`callback`: sent twice."""
+    LATE = auto()
+    """`callback`: sent when its task may long be settled."""
     FORGED = auto()
     """`callback`: one about a task that never was comes before the true one."""
 
@@ -69,7 +73,7 @@ CHAOS: Final[dict[Door, tuple[Fault, ...]]] = {
     "create": (
         *(Fault(Kind.ANSWER, code) for code in (402, 429, 455, 500)),
         *(Fault(kind) for kind in (Kind.COMMIT_THEN_ANSWER, Kind.DROP, Kind.GARBAGE)),
-        *(Fault(kind) for kind in (Kind.BLANK, Kind.CALLBACK_FIRST)),
+        *(Fault(kind) for kind in (Kind.BLANK, Kind.CALLBACK_FIRST, Kind.FAILS)),
     ),
     "ask": (
         *(Fault(Kind.ANSWER, code) for code in (422, 429, 500)),

@@ -49,6 +49,7 @@ class TwinTask:
     fail_text: str = ""
     credits: float = 0
     ended_at: float | None = None
+    is_doomed: bool = False
     painted: bytes | None = field(default=None, repr=False)
 
     @property
