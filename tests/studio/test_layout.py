@@ -5,11 +5,12 @@ import pytest
 
 from darkroom.adapters.generation.studio.layout import place
 from darkroom.adapters.generation.studio.reference import Reference, prepare
+from darkroom.adapters.generation.studio.selfies import glance
 from tests.studio import portraits
 
 
 def reference_of(data: bytes) -> Reference:
-    return prepare(data)
+    return prepare(glance(data))
 
 
 @pytest.mark.parametrize("portrait", [portraits.officer(), portraits.astronaut()])

@@ -14,25 +14,30 @@ from darkroom.adapters.generation.studio import looks, paint, printing
 from darkroom.adapters.generation.studio.backdrops.gallery import draw_backdrop, own_backdrop
 from darkroom.adapters.generation.studio.composite import join
 from darkroom.adapters.generation.studio.encode import encode_jpeg
-from darkroom.adapters.generation.studio.errors import StudioCode, StudioError
+from darkroom.adapters.generation.studio.errors import StudioError
 from darkroom.adapters.generation.studio.grade import GRADES, apply_grade
 from darkroom.adapters.generation.studio.layout import (
     HEIGHT_PX,
     WIDTH_PX,
     Placement,
     fade_cut_edges,
+    hides_its_edges,
     place,
 )
+from darkroom.adapters.generation.studio.memory import Memory
 from darkroom.adapters.generation.studio.pixels import Picture, from_bytes, to_bytes, warp
 from darkroom.adapters.generation.studio.presets import Plan, plan
 from darkroom.adapters.generation.studio.reference import Reference, prepare
 from darkroom.adapters.generation.studio.relight import relight
 from darkroom.adapters.generation.studio.retouch import retouch
 from darkroom.adapters.generation.studio.scenes import OWN_BACKDROP
+from darkroom.adapters.generation.studio.selfies import Selfie, usable_selfies
 from darkroom.adapters.generation.studio.sitter import Sitter
 
 __all__ = ["RenderOrder", "RenderedPhoto", "StudioError", "render"]
 
+
+_KEPT_ANSWERS = 1000
 
 Finish: TypeAlias = Callable[[Picture, Sitter, np.random.Generator], Picture]
 
@@ -70,12 +75,13 @@ class RenderedPhoto:
 def render(order: RenderOrder, references: Sequence[bytes]) -> RenderedPhoto:
     """Make one photo from encoded references (JPEG, PNG or WebP).
 
-    References that cannot serve are passed over while another one can.
+    References that cannot serve are passed over while another one can, and so are those whose cut edges
+    would show.
 
     Raises:
         StudioError: no reference can serve; the error of the first one.
     """
-    reference = _reference_for(order.prompt_index, references)
+    reference = _reference_for(order.prompt_index, usable_selfies(references))
     chosen = plan(order.prompt, order.style_id, order.prompt_index, _chance(order.seed, 1))
     if reference.grey and chosen.scene.paint is None:
         # A grey person before a coloured backdrop looks cut out.
@@ -85,6 +91,10 @@ def render(order: RenderOrder, references: Sequence[bytes]) -> RenderedPhoto:
     picture = _finish(chosen)(picture, sitter, _chance(order.seed, 4))
     data = encode_jpeg(to_bytes(picture), chosen.name, order.seed, chosen.ignored)
     return RenderedPhoto(data, chosen.name)
+
+
+# A selfie that shows its edges is not cut out again only to see that.
+_stand_free: Memory[bool] = Memory(_KEPT_ANSWERS, lambda _: 1)
 
 
 def _finish(chosen: Plan) -> Finish:
@@ -125,15 +135,16 @@ def _chance(seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, purpose]))
 
 
-def _reference_for(index: int, references: Sequence[bytes]) -> Reference:
-    usable: list[Reference] = []
-    first_error: StudioError | None = None
-    for data in references:
-        try:
-            usable.append(prepare(data))
-        except StudioError as error:
-            first_error = first_error or error
-    if not usable:
-        raise first_error or StudioError(StudioCode.BAD_IMAGE, "no reference was given")
-    best_first = sorted(usable, key=lambda reference: (-reference.merit, reference.digest))
-    return best_first[index % len(best_first)]
+def _reference_for(turn: int, best_first: Sequence[Selfie]) -> Reference:
+    """The selfie whose turn it is; the next one where cut edges of it would show, if that one hides them.
+
+    Only those are cut out that are tried, as a rule one.
+    """
+    start = turn % len(best_first)
+    in_turn = [*best_first[start:], *best_first[:start]]
+    best = next((selfie for selfie in in_turn if _stands_free(selfie)), in_turn[0])
+    return prepare(best)
+
+
+def _stands_free(selfie: Selfie) -> bool:
+    return _stand_free.recall(selfie.digest, lambda: hides_its_edges(prepare(selfie)))
