@@ -4,8 +4,10 @@ Pure and deterministic: the same order and the same reference bytes give the sam
 any process and with any number of OpenCV threads.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -56,12 +58,22 @@ FINISHES: Mapping[str, Finish] = {
 
 @dataclass(frozen=True, slots=True)
 class RenderOrder:
-    """What to make; another seed makes another picture of the same prompt."""
+    """What to make.
+
+    `place` is the prompt's number in its style. Another `take` of a prompt looks another way: another selfie,
+    scene or framing; another `seed` only stirs what is left to chance.
+    """
 
     prompt: str
     style_id: str
-    prompt_index: int
+    place: int
     seed: int
+    take: int = 0
+
+    @property
+    def turn(self) -> int:
+        """Whose turn it is among the selfies: neighbours in a set differ, and so do takes of one prompt."""
+        return self.place + self.take
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +93,10 @@ def render(order: RenderOrder, references: Sequence[bytes]) -> RenderedPhoto:
     Raises:
         StudioError: no reference can serve; the error of the first one.
     """
-    reference = _reference_for(order.prompt_index, usable_selfies(references))
-    chosen = plan(order.prompt, order.style_id, order.prompt_index, _chance(order.seed, 1))
+    selfies = usable_selfies(references)
+    reference = _reference_for(order.turn, selfies)
+    chance = _chance_of_takes(order.prompt, selfies)
+    chosen = plan(order.prompt, order.style_id, order.place, order.take, chance)
     if reference.grey and chosen.scene.paint is None:
         # A grey person before a coloured backdrop looks cut out.
         chosen = replace(chosen, grade="mono")
@@ -98,6 +112,9 @@ _stand_free: Memory[bool] = Memory(_KEPT_ANSWERS, lambda _: 1)
 
 
 def _finish(chosen: Plan) -> Finish:
+    if chosen.scene.paint == "poster":
+        # Its grades are its inks.
+        return partial(printing.poster, colours=chosen.grade)
     if chosen.scene.paint is not None:
         return FINISHES[chosen.scene.paint]
     grade = GRADES[chosen.grade]
@@ -133,6 +150,12 @@ def _compose(
 def _chance(seed: int, purpose: int) -> np.random.Generator:
     """A stream of its own for each purpose, so that one more draw here moves nothing there."""
     return np.random.Generator(np.random.PCG64([seed, purpose]))
+
+
+def _chance_of_takes(prompt: str, selfies: Sequence[Selfie]) -> np.random.Generator:
+    """The same for every take of a prompt and person, whatever its seed: takes differ from each other."""
+    told = " ".join((prompt, *(selfie.digest for selfie in selfies)))
+    return _chance(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big"), 1)
 
 
 def _reference_for(turn: int, best_first: Sequence[Selfie]) -> Reference:
