@@ -13,7 +13,7 @@ WIDTH_PX, HEIGHT_PX = 768, 1024
 FRAMINGS = {"close": (0.50, 0.42), "bust": (0.39, 0.37), "half": (0.30, 0.315)}
 FRAMINGS_IN_TURN = ("bust", "half", "close")
 # Where the photo shows too little of the person for a framing: the head against the smallest that it allows.
-_APART = {"half": 1.0, "bust": 1.2, "close": 1.5}
+_APART = {"half": 1.0, "bust": 1.2, "close": 1.4}
 _LARGEST_HEAD = 0.92
 _LARGEST_APART = 0.80
 _SCALES_TRIED = 26
