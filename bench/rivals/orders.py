@@ -201,6 +201,8 @@ def _request_of(photo: Photo) -> GenerationRequest:
         token=photo.token,
         prompt=f"Take {photo.position + 1} of order {photo.order_id}",
         prompt_index=photo.position,
+        place=photo.position,
+        take=0,
         seed=photo.position,
         style_id="signature",
         references=SELFIES,

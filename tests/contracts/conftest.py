@@ -41,6 +41,8 @@ def request_with(
         token=token or uuid4(),
         prompt=prompt,
         prompt_index=0,
+        place=0,
+        take=0,
         seed=7,
         style_id="signature",
         references=tuple(

@@ -50,6 +50,8 @@ class Room:
             token=uuid4(),
             prompt="a portrait by the window",
             prompt_index=0,
+            place=0,
+            take=0,
             seed=7,
             style_id="signature",
             references=(Reference(SELFIE_KEY, "0" * 64, "image/jpeg"),),

@@ -77,6 +77,53 @@ async def test_a_photo_is_made_again_with_the_same_prompt_and_another_seed(shop:
     )
 
 
+_TAKES = "SELECT prompt_id, take, place, prompt_index FROM kie_tasks WHERE job_id = %s ORDER BY prompt_index"
+_PHOTO_AT = (
+    "SELECT p.id FROM generated_photos p JOIN kie_tasks t ON t.id = p.task_id "
+    "WHERE t.job_id = %s AND t.prompt_index = %s"
+)
+
+
+async def test_a_photo_made_again_is_a_take_that_nobody_has_seen(shop: Shop) -> None:
+    """It was photo 0 of a set of one, take 0: the studio drew the same picture with other noise."""
+    customer = await shop.customer()
+    await shop.paid(customer, tier="premium")
+    job = await shop.start(customer, style="lifestyle")
+    await shop.drain()
+    takes = await shop.rows(_TAKES, job.id)
+    number = 12
+    assert [takes[number][key] for key in ("take", "place", "prompt_index")] == [1, 3, 12]
+    redo = await _redo(shop, customer, await shop.value(_PHOTO_AT, job.id, number))
+    await shop.drain()
+    (again,) = await shop.rows(_TAKES, redo.job_id)
+    # What a provider hears of it.
+    *_, asked = shop.provider.created.values()
+    assert (asked.place, asked.take, asked.prompt_index) == (3, 3, 0)
+    of_prompt = [row["take"] for row in takes if row["prompt_id"] == again["prompt_id"]]
+    assert of_prompt == [0, 1, 2]
+    assert [again[key] for key in ("take", "place", "prompt_index")] == [3, 3, 0]
+    # And the next set goes on behind it.
+    await shop.paid(customer, tier="premium")
+    after = await shop.start(customer, style="lifestyle")
+    of_prompt = [
+        row["take"]
+        for row in await shop.rows(_TAKES, after.id)
+        if row["prompt_id"] == again["prompt_id"]
+    ]
+    assert of_prompt == [4, 5]
+    assert (await run_audit(shop.database)).clean
+
+
+async def test_a_task_from_before_the_migration_is_made_again_as_take_one(shop: Shop) -> None:
+    customer, job = await shop.sold()
+    await shop.drain()
+    async with shop.database.transaction() as tx:
+        await tx.execute("UPDATE kie_tasks SET take = 0, place = NULL, prompt_id = NULL")
+    redo = await _redo(shop, customer, await shop.value(_PHOTO_AT, job.id, 4))
+    (again,) = await shop.rows(_TAKES, redo.job_id)
+    assert [again[key] for key in ("take", "place", "prompt_index")] == [1, 4, 0]
+
+
 async def _view(shop: Shop, customer: Customer, photo_id: int) -> tuple[int | None, str | None]:
     photos = await read_photos(
         shop.darkroom,

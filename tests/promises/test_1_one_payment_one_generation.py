@@ -17,6 +17,7 @@ from darkroom.flow.receive import receive_payment_notice
 from darkroom.flow.start_generation import start_generation
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.kit.checkpoint import checkpoints_handled_by
+from darkroom.ports.generation import Again, FailedThere, GenerationRequest
 from darkroom.ports.money import shares as split
 from tests.scripted import ScriptedBank, picture_of
 from tests.shop import Customer, Shop
@@ -235,6 +236,32 @@ async def test_the_newest_unbound_payment_is_taken_first(shop: Shop) -> None:
     newer = await shop.paid(customer)
     assert (await shop.start(customer)).payment_id == newer
     assert (await shop.start(customer)).payment_id == older
+
+
+async def test_every_photo_knows_which_take_of_its_prompt_it_is(shop: Shop) -> None:
+    """Photos 10 and 19 of a set of a nine-prompt style were photo 1 again; a failed one is no take."""
+    customer = await shop.customer()
+    query = "SELECT prompt_id, take, place FROM kie_tasks WHERE job_id = %s ORDER BY prompt_index"
+
+    async def fail_the_last(request: GenerationRequest) -> FailedThere | None:
+        failed = request.prompt_index == 14
+        return FailedThere("501", "no", Again.NEVER) if failed else None
+
+    shop.provider.on_ask = fail_the_last
+    await shop.paid(customer, tier="standard")
+    first = await shop.rows(query, (await shop.start(customer, style="lifestyle")).id)
+    assert [(row["take"], row["place"]) for row in first] == [divmod(i, 9) for i in range(15)]
+    await shop.drain()
+    await shop.paid(customer, tier="starter")
+    second = await shop.rows(query, (await shop.start(customer, style="lifestyle")).id)
+    assert [(row["take"], row["place"]) for row in second] == [divmod(i, 9) for i in range(14, 21)]
+    shown = [(row["prompt_id"], row["take"]) for row in [*first[:14], *second]]
+    assert len(set(shown)) == 21
+
+
+async def test_the_claim_is_short_enough_to_be_remembered() -> None:
+    """psycopg parses a longer text anew each time."""
+    assert len(jobs.CLAIM_PAYMENT) <= 4096
 
 
 async def test_a_second_set_is_never_smaller_than_paid_for(shop: Shop) -> None:

@@ -31,7 +31,7 @@ def catalogue() -> list[tuple[str, str, str]]:
 
 
 def planned(prompt: str, style_id: str = "none", index: int = 0, seed: int = 1) -> Plan:
-    return plan(prompt, style_id, index, np.random.Generator(np.random.PCG64(seed)))
+    return plan(prompt, style_id, index, 0, np.random.Generator(np.random.PCG64(seed)))
 
 
 @pytest.mark.parametrize(("style_id", "key", "text"), catalogue())

@@ -56,17 +56,17 @@ WITH chosen AS (
          LATERAL (SELECT darkroom_now() + make_interval(secs => c.job_deadline_seconds) AS at) deadline
     RETURNING id, avatar_id, style_id, payment_id, status, total_photos, created_at
 ), used AS (
-    -- Prompts this avatar has had, or is having.
-    SELECT t.prompt_id, count(*) AS times
+    SELECT t.prompt_id, greatest(count(*), max(t.take) + 1) AS takes,
+           count(*) FILTER (WHERE t.job_id NOT IN (
+               SELECT j.id FROM payments r JOIN generation_jobs j ON j.payment_id = r.id
+               WHERE r.user_id = %(user_id)s AND r.redoes_photo_id IS NOT NULL)) AS times
     FROM kie_tasks t
     WHERE t.avatar_id = %(avatar_id)s AND t.status <> 'failed'
-      -- A photo made again takes no turn.
-      AND t.job_id NOT IN (SELECT j.id FROM payments r JOIN generation_jobs j ON j.payment_id = r.id
-                           WHERE r.user_id = %(user_id)s AND r.redoes_photo_id IS NOT NULL)
     GROUP BY t.prompt_id
 ), turns AS (
-    -- As often as it could be needed: first those never had.
-    SELECT q.id, q.text, q.position, coalesce(u.times, 0) + round.number AS turn
+    SELECT q.id, q.text, q.position, coalesce(u.times, 0) + round.number AS turn,
+           coalesce(u.takes, 0) + round.number AS take,
+           dense_rank() OVER (ORDER BY q.position, q.id) - 1 AS place
     FROM consumed c
     CROSS JOIN LATERAL generate_series(0, c.photo_count - 1) AS round (number)
     JOIN prompts q ON q.style_id = %(style_id)s
@@ -78,13 +78,12 @@ WITH chosen AS (
     FROM turns
 ), tasks AS (
     INSERT INTO kie_tasks
-        (job_id, avatar_id, style_id, prompt_id, prompt, prompt_index, seed, provider, turn, share_minor)
-    SELECT job.id, job.avatar_id, job.style_id, k.id, k.text, k.prompt_index,
-           -- The same prompt again for the same avatar gets another seed.
+        (job_id, avatar_id, style_id, prompt_id, prompt, prompt_index, take, place, seed, provider, turn,
+         share_minor)
+    SELECT job.id, job.avatar_id, job.style_id, k.id, k.text, k.prompt_index, k.take, k.place,
            hashtextextended(job.avatar_id || ':' || k.id || ':' || k.turn, 0) & 9223372036854775807,
            %(provider)s,
            job.created_at + k.prompt_index * INTERVAL '2 seconds',
-           -- Largest remainder with equal weights: the first photos carry one minor unit more.
            c.amount_minor / c.photo_count
            + CASE WHEN k.prompt_index < c.amount_minor %% c.photo_count THEN 1 ELSE 0 END
     FROM job, consumed c, picked k
@@ -92,9 +91,11 @@ WITH chosen AS (
 )
 SELECT id, avatar_id, style_id, payment_id, status, total_photos FROM job
 """
-"""Every prompt as often as the whole set could need it, first those this avatar never had; a photo made again
-takes no turn, so that a whole set later has every prompt once all the same. Said here, since psycopg remembers
-no longer text."""
+"""Every prompt as often as the whole set could need it, first those this avatar never had (or whose photo
+failed): its `turn`, and with it another seed. A photo made again takes no turn, so that a whole set later has
+every prompt once all the same; but it is a `take`, like every photo of the prompt, so that no two look alike.
+`place` is the prompt's among those of its style. Shares: the largest remainder with equal weights, the first
+photos carry one minor unit more. Said here, since psycopg remembers no longer text."""
 
 
 @dataclass(frozen=True, slots=True)

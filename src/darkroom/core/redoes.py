@@ -40,7 +40,12 @@ START_REDO: Final[LiteralString] = (
     """
 WITH original AS (
     SELECT p.id AS photo_id, t.prompt_id, t.prompt, a.id AS avatar_id, t.style_id,
-           o.tier_id, o.currency, o.policy_id, policy.job_deadline_seconds
+           o.tier_id, o.currency, o.policy_id, policy.job_deadline_seconds,
+           coalesce(t.place, t.prompt_index) AS place,
+           -- One that no photo of this prompt and avatar is.
+           greatest(t.take + 1, (SELECT greatest(count(*), max(had.take) + 1) FROM kie_tasks had
+                                 WHERE had.avatar_id = a.id AND had.prompt_id = t.prompt_id
+                                   AND had.status <> 'failed')) AS take
     """
     + _OF_PHOTO
     + """
@@ -80,8 +85,9 @@ WITH original AS (
     RETURNING id, payment_id, created_at
 ), task AS (
     INSERT INTO kie_tasks
-        (job_id, avatar_id, style_id, prompt_id, prompt, prompt_index, seed, provider, turn, share_minor)
-    SELECT job.id, o.avatar_id, o.style_id, o.prompt_id, o.prompt, 0,
+        (job_id, avatar_id, style_id, prompt_id, prompt, prompt_index, take, place, seed, provider, turn,
+         share_minor)
+    SELECT job.id, o.avatar_id, o.style_id, o.prompt_id, o.prompt, 0, o.take, o.place,
            -- Of the photo, so that it is none that a set of this avatar and prompt ever gets.
            hashtextextended('again:' || o.photo_id, 0) & 9223372036854775807,
            %(provider)s, job.created_at, 0

@@ -29,6 +29,8 @@ class TaskClaim:
     style_id: str
     prompt: str
     prompt_index: int
+    take: int
+    place: int
     seed: int
     provider: str
     kie_task_id: str | None
@@ -48,8 +50,9 @@ class TaskClaim:
 
 
 _CLAIM_COLUMNS: Final = """
-    t.id, t.claim, t.job_id, t.avatar_id, t.style_id, t.prompt, t.prompt_index, t.seed, t.provider,
-    t.kie_task_id, t.result_url, t.attempts, a.id AS attempt_id, a.number AS attempt_number, a.token,
+    t.id, t.claim, t.job_id, t.avatar_id, t.style_id, t.prompt, t.prompt_index, t.take,
+    coalesce(t.place, t.prompt_index) AS place, t.seed, t.provider, t.kie_task_id, t.result_url,
+    t.attempts, a.id AS attempt_id, a.number AS attempt_number, a.token,
     -- Attempts that may have cost the provider's money: all but those refused outright.
     (SELECT count(*) FROM task_attempts paid
      WHERE paid.task_id = t.id AND paid.refusal_code IS NULL) AS paid_attempts,

@@ -67,6 +67,8 @@ def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> Generation
         token=task.token,
         prompt=task.prompt,
         prompt_index=task.prompt_index,
+        place=task.place,
+        take=task.take,
         seed=task.seed,
         style_id=task.style_id,
         references=references,

@@ -27,12 +27,17 @@ class GenerationRequest:
 
     `token` is the attempt's secret for the callback address. Everything else is the same at each
     attempt, so a provider that is a pure function of it returns the same bytes.
+
+    `prompt_index` is the photo's number in its set, `place` the prompt's number in its style, and `take` says
+    how many photos of this prompt the person had before: each is to look another way.
     """
 
     task_id: int
     token: UUID
     prompt: str
     prompt_index: int
+    place: int
+    take: int
     seed: int
     style_id: str
     references: tuple[Reference, ...]

@@ -31,10 +31,10 @@ async def studio_painter() -> AsyncGenerator[Painter]:
 
     async def paint(order: dict[str, Any], references: list[bytes]) -> bytes:
         prompt = str(order["input"]["prompt"])
-        style_id, prompt_index = places.get(prompt, ("signature", 0))
+        style_id, place = places.get(prompt, ("signature", 0))
         # Another attempt, or another set of the same style, is another picture.
         seed = int.from_bytes(hashlib.sha256(str(order.get("callBackUrl")).encode()).digest()[:4])
-        wish = RenderOrder(prompt=prompt, style_id=style_id, prompt_index=prompt_index, seed=seed)
+        wish = RenderOrder(prompt=prompt, style_id=style_id, place=place, seed=seed)
         return await processes.run(_paint, wish, references)
 
     try:

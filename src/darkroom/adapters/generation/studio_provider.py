@@ -110,8 +110,9 @@ class StudioProvider:
         order = RenderOrder(
             prompt=request.prompt,
             style_id=request.style_id,
-            prompt_index=request.prompt_index,
+            place=request.place,
             seed=request.seed,
+            take=request.take,
         )
         try:
             data = await self._processes.run(_render_in_process, order, selfies)

@@ -1,7 +1,7 @@
 """Where the person stands on the canvas: a similarity that hides every edge the photo cut."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,11 @@ from darkroom.adapters.generation.studio.reference import Cut, Reference
 WIDTH_PX, HEIGHT_PX = 768, 1024
 # Head height and eye line in parts of the canvas height.
 FRAMINGS = {"close": (0.50, 0.42), "bust": (0.39, 0.37), "half": (0.30, 0.315)}
+FRAMINGS_IN_TURN = ("bust", "half", "close")
+# Where the photo shows too little of the person for a framing: the head against the smallest that it allows.
+_APART = {"half": 1.0, "bust": 1.2, "close": 1.4}
 _LARGEST_HEAD = 0.92
+_LARGEST_APART = 0.80
 _SCALES_TRIED = 26
 _EYES_X = (0.34, 0.66)
 _EYES_Y = (0.22, 0.58)
@@ -30,31 +34,59 @@ class _Candidate:
     cost: float
     eye_x: float
     eye_y: float
-    scale: float
+    head: float
 
 
 def place(reference: Reference, framing: str, rng: np.random.Generator) -> Placement:
-    """Choose size, shift and levelling for one framing, with a little chance in each."""
+    """Choose size, shift and levelling for one framing, with a little chance in each.
+
+    A head-and-shoulders photo has no half-length portrait in it: its framings then begin at the smallest
+    head that it allows, and still differ.
+    """
     head, eye_line = FRAMINGS[framing]
+    loosest = _loosest(reference)
+    if loosest is not None:
+        room = math.log(max(_LARGEST_APART / loosest.head, 1.0)) / math.log(_APART["close"])
+        head = max(head, loosest.head * _APART[framing] ** min(room, 1.0))
     head *= 1.0 + float(rng.uniform(-0.05, 0.05))
     wanted = (
         WIDTH_PX * (0.5 + float(rng.uniform(-0.03, 0.03))),
         HEIGHT_PX * (eye_line + float(rng.uniform(-0.008, 0.008))),
     )
-    turn = math.radians(_levelling_degrees(reference))
-    eye = reference.mesh.eyes.mean(axis=0)
-    smallest = head * HEIGHT_PX / reference.head_height
-    largest = max(_LARGEST_HEAD * HEIGHT_PX / reference.head_height, smallest * 1.001)
+    chosen = _best(reference, head, wanted) or loosest or _Candidate(0.0, *wanted, head)
+    matrix = _at_size(reference, chosen.head)
+    matrix[:, 2] += (chosen.eye_x, chosen.eye_y)
+    return Placement(matrix, fades=loosest is None)
+
+
+def hides_its_edges(reference: Reference) -> bool:
+    """Whether the person can stand somewhere on the canvas without an edge that the photo cut."""
+    return _loosest(reference) is not None
+
+
+def _loosest(reference: Reference) -> _Candidate | None:
+    """How the widest framing is best shown; None: at no size without a cut edge."""
+    head, eye_line = FRAMINGS["half"]
+    return _best(reference, head, (WIDTH_PX * 0.5, HEIGHT_PX * eye_line))
+
+
+def _best(reference: Reference, head: float, wanted: tuple[float, float]) -> _Candidate | None:
+    """The best of the sizes from the wanted one up to the largest."""
+    largest = max(_LARGEST_HEAD, head * 1.001)
     best: _Candidate | None = None
     for step in range(_SCALES_TRIED):
-        scale = smallest * (largest / smallest) ** (step / (_SCALES_TRIED - 1))
-        candidate = _fit(reference, _about(eye, scale, turn), wanted, scale / smallest)
+        growth = (largest / head) ** (step / (_SCALES_TRIED - 1))
+        candidate = _fit(reference, _at_size(reference, head * growth), wanted, growth)
         if candidate is not None and (best is None or candidate.cost < best.cost):
-            best = candidate
-    chosen = best or _Candidate(0.0, *wanted, 1.0)
-    matrix = _about(eye, smallest * chosen.scale, turn)
-    matrix[:, 2] += (chosen.eye_x, chosen.eye_y)
-    return Placement(matrix, fades=best is None)
+            best = replace(candidate, head=head * growth)
+    return best
+
+
+def _at_size(reference: Reference, head: float) -> Picture:
+    """The levelled similarity to a head of this part of the canvas, the eyes at the origin."""
+    turn = math.radians(_levelling_degrees(reference))
+    scale = head * HEIGHT_PX / reference.head_height
+    return _about(reference.mesh.eyes.mean(axis=0), scale, turn)
 
 
 def _levelling_degrees(reference: Reference) -> float:
@@ -154,4 +186,4 @@ def fade_cut_edges(reference: Reference, matte: Picture, matrix: Picture) -> Pic
 
 def framing_at(index: int) -> str:
     """Close, bust and half in turn, so that neighbours differ."""
-    return ("bust", "half", "close")[index % 3]
+    return FRAMINGS_IN_TURN[index % len(FRAMINGS_IN_TURN)]

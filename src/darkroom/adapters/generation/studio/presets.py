@@ -15,6 +15,7 @@ from darkroom.adapters.generation.studio.scenes import (
     SIGNATURE,
     Scene,
 )
+from darkroom.adapters.generation.studio.takes import framing_after, turn_of
 
 # Ways of making a picture come before places: "an oil painting of a beach" is a painting.
 _ART_WORDS = (
@@ -148,19 +149,20 @@ class Plan:
         return f"{self.scene_key}/{self.grade}/{self.framing}"
 
 
-def plan(prompt: str, style_id: str, prompt_index: int, rng: np.random.Generator) -> Plan:
-    """Choose the recipe for a prompt of a style at a place in its set.
+def plan(prompt: str, style_id: str, place: int, take: int, rng: np.random.Generator) -> Plan:
+    """Choose the recipe for one take of a prompt of a style.
 
     Args:
         prompt: English words; the first match of the tables wins.
         style_id: decides only when the words decide nothing.
-        prompt_index: place in the set, for the style's list and the framing.
-        rng: the seed's chance, for what the words leave open.
+        place: the prompt's number in its style, for the style's list and the framing.
+        take: how many photos of this prompt there are already: this one is to look another way.
+        rng: chance for what the words leave open; the same one for every take, so that they can differ.
     """
     words = _plain(prompt)
-    key = scene_key(words, style_id, prompt_index)
-    scene = SCENES[key]
-    grade = scene.grades[int(rng.integers(len(scene.grades)))]
+    turn = turn_of(scene_key(words, style_id, place), take)
+    key, scene = turn.scene, SCENES[turn.scene]
+    grade = scene.grades[(int(rng.integers(len(scene.grades))) + turn.rounds) % len(scene.grades)]
     if scene.paint is None:
         grade = _first(_GRADE_WORDS, words) or grade
         if _STRONG_LIGHT.search(words):
@@ -170,24 +172,28 @@ def plan(prompt: str, style_id: str, prompt_index: int, rng: np.random.Generator
     wanted = _LIGHT_SIDE.search(words)
     if wanted and not scene.light.gels:
         mirrored = (wanted.group(1) == "left") != (scene.light.side < 0)
+    if turn.rounds % 2:
+        # The same scene again: its other side is worth more than the side that was asked for.
+        mirrored = not mirrored
+    framing = _first(_FRAMING_WORDS, words) or framing_at(place)
     return Plan(
         scene_key=key,
         scene=scene,
         grade=grade,
-        framing=_first(_FRAMING_WORDS, words) or framing_at(prompt_index),
+        framing=framing_after(framing, turn.framings),
         mirrored=mirrored,
         ignored=tuple(dict.fromkeys(_BEYOND_US.findall(words))),
     )
 
 
-def scene_key(prompt: str, style_id: str, prompt_index: int) -> str:
-    """The key of the scene for a prompt; never fails."""
+def scene_key(prompt: str, style_id: str, place: int) -> str:
+    """The key of the scene for a prompt at its first take; never fails."""
     words = _plain(prompt)
     named = _first(_ART_WORDS, words) or _first(_PLACE_WORDS, words) or _first(_MANNER_WORDS, words)
     if named:
         return named
     choices = _BY_STYLE.get(style_id, GENERIC)
-    return choices[prompt_index % len(choices)]
+    return choices[place % len(choices)]
 
 
 def _plain(prompt: str) -> str:

@@ -19,11 +19,23 @@ from darkroom.adapters.generation.studio.pixels import (
 from darkroom.adapters.generation.studio.sitter import Sitter
 
 # Ground, disc, then the inks of the figure from shadow to light.
-_POSTERS = (
-    ("#f7e14a", "#e6318a", ("#1b1036", "#4a1e6b", "#d4307c", "#ff8a4a", "#ffd04f", "#fff7d6")),
-    ("#1fb5d8", "#ffe04a", ("#1a1038", "#5a1a6e", "#e0287a", "#ff7d5c", "#ffc65c", "#fff6da")),
-    ("#ff5fa2", "#35d0d8", ("#160f30", "#2c2a7a", "#a02a8a", "#f4685a", "#ffc84a", "#fffbe0")),
-)
+_POSTERS = {
+    "lemon": (
+        "#f7e14a",
+        "#e6318a",
+        ("#1b1036", "#4a1e6b", "#d4307c", "#ff8a4a", "#ffd04f", "#fff7d6"),
+    ),
+    "cyan": (
+        "#1fb5d8",
+        "#ffe04a",
+        ("#1a1038", "#5a1a6e", "#e0287a", "#ff7d5c", "#ffc65c", "#fff6da"),
+    ),
+    "pink": (
+        "#ff5fa2",
+        "#35d0d8",
+        ("#160f30", "#2c2a7a", "#a02a8a", "#f4685a", "#ffc84a", "#fffbe0"),
+    ),
+}
 _SPOT_RED = "#d8362a"
 
 
@@ -51,9 +63,11 @@ def _balanced(light: Picture, sitter: Sitter, middle_tone: float = 0.62) -> Pict
     return cv2.pow(scaled.astype(np.float32), min(max(power, 0.5), 2.0))
 
 
-def poster(picture: Picture, sitter: Sitter, rng: np.random.Generator) -> Picture:
-    """Flat inks, thick contours, a disc behind the head."""
-    ground, disc, inks = _POSTERS[int(rng.integers(len(_POSTERS)))]
+def poster(
+    picture: Picture, sitter: Sitter, rng: np.random.Generator, colours: str = "lemon"
+) -> Picture:
+    """Flat inks, thick contours, a disc behind the head. `colours` is lemon, cyan or pink."""
+    ground, disc, inks = _POSTERS[colours]
     height, width = sitter.matte.shape
     fine = np.clip(sitter.features + 0.4 * sitter.face, 0.0, 1.0)
     flat = mix(kuwahara(kuwahara(picture, 6), 4), kuwahara(picture, 2), fine)

@@ -4,8 +4,10 @@ Pure and deterministic: the same order and the same reference bytes give the sam
 any process and with any number of OpenCV threads.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -14,25 +16,30 @@ from darkroom.adapters.generation.studio import looks, paint, printing
 from darkroom.adapters.generation.studio.backdrops.gallery import draw_backdrop, own_backdrop
 from darkroom.adapters.generation.studio.composite import join
 from darkroom.adapters.generation.studio.encode import encode_jpeg
-from darkroom.adapters.generation.studio.errors import StudioCode, StudioError
+from darkroom.adapters.generation.studio.errors import StudioError
 from darkroom.adapters.generation.studio.grade import GRADES, apply_grade
 from darkroom.adapters.generation.studio.layout import (
     HEIGHT_PX,
     WIDTH_PX,
     Placement,
     fade_cut_edges,
+    hides_its_edges,
     place,
 )
+from darkroom.adapters.generation.studio.memory import Memory
 from darkroom.adapters.generation.studio.pixels import Picture, from_bytes, to_bytes, warp
 from darkroom.adapters.generation.studio.presets import Plan, plan
 from darkroom.adapters.generation.studio.reference import Reference, prepare
 from darkroom.adapters.generation.studio.relight import relight
 from darkroom.adapters.generation.studio.retouch import retouch
 from darkroom.adapters.generation.studio.scenes import OWN_BACKDROP
+from darkroom.adapters.generation.studio.selfies import Selfie, usable_selfies
 from darkroom.adapters.generation.studio.sitter import Sitter
 
 __all__ = ["RenderOrder", "RenderedPhoto", "StudioError", "render"]
 
+
+_KEPT_ANSWERS = 1000
 
 Finish: TypeAlias = Callable[[Picture, Sitter, np.random.Generator], Picture]
 
@@ -51,12 +58,22 @@ FINISHES: Mapping[str, Finish] = {
 
 @dataclass(frozen=True, slots=True)
 class RenderOrder:
-    """What to make; another seed makes another picture of the same prompt."""
+    """What to make.
+
+    `place` is the prompt's number in its style. Another `take` of a prompt looks another way: another selfie,
+    scene or framing; another `seed` only stirs what is left to chance.
+    """
 
     prompt: str
     style_id: str
-    prompt_index: int
+    place: int
     seed: int
+    take: int = 0
+
+    @property
+    def turn(self) -> int:
+        """Whose turn it is among the selfies: neighbours in a set differ, and so do takes of one prompt."""
+        return self.place + self.take
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +87,16 @@ class RenderedPhoto:
 def render(order: RenderOrder, references: Sequence[bytes]) -> RenderedPhoto:
     """Make one photo from encoded references (JPEG, PNG or WebP).
 
-    References that cannot serve are passed over while another one can.
+    References that cannot serve are passed over while another one can, and so are those whose cut edges
+    would show.
 
     Raises:
         StudioError: no reference can serve; the error of the first one.
     """
-    reference = _reference_for(order.prompt_index, references)
-    chosen = plan(order.prompt, order.style_id, order.prompt_index, _chance(order.seed, 1))
+    selfies = usable_selfies(references)
+    reference = _reference_for(order.turn, selfies)
+    chance = _chance_of_takes(order.prompt, selfies)
+    chosen = plan(order.prompt, order.style_id, order.place, order.take, chance)
     if reference.grey and chosen.scene.paint is None:
         # A grey person before a coloured backdrop looks cut out.
         chosen = replace(chosen, grade="mono")
@@ -87,7 +107,14 @@ def render(order: RenderOrder, references: Sequence[bytes]) -> RenderedPhoto:
     return RenderedPhoto(data, chosen.name)
 
 
+# A selfie that shows its edges is not cut out again only to see that.
+_stand_free: Memory[bool] = Memory(_KEPT_ANSWERS, lambda _: 1)
+
+
 def _finish(chosen: Plan) -> Finish:
+    if chosen.scene.paint == "poster":
+        # Its grades are its inks.
+        return partial(printing.poster, colours=chosen.grade)
     if chosen.scene.paint is not None:
         return FINISHES[chosen.scene.paint]
     grade = GRADES[chosen.grade]
@@ -125,15 +152,22 @@ def _chance(seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, purpose]))
 
 
-def _reference_for(index: int, references: Sequence[bytes]) -> Reference:
-    usable: list[Reference] = []
-    first_error: StudioError | None = None
-    for data in references:
-        try:
-            usable.append(prepare(data))
-        except StudioError as error:
-            first_error = first_error or error
-    if not usable:
-        raise first_error or StudioError(StudioCode.BAD_IMAGE, "no reference was given")
-    best_first = sorted(usable, key=lambda reference: (-reference.merit, reference.digest))
-    return best_first[index % len(best_first)]
+def _chance_of_takes(prompt: str, selfies: Sequence[Selfie]) -> np.random.Generator:
+    """The same for every take of a prompt and person, whatever its seed: takes differ from each other."""
+    told = " ".join((prompt, *(selfie.digest for selfie in selfies)))
+    return _chance(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big"), 1)
+
+
+def _reference_for(turn: int, best_first: Sequence[Selfie]) -> Reference:
+    """The selfie whose turn it is; the next one where cut edges of it would show, if that one hides them.
+
+    Only those are cut out that are tried, as a rule one.
+    """
+    start = turn % len(best_first)
+    in_turn = [*best_first[start:], *best_first[:start]]
+    best = next((selfie for selfie in in_turn if _stands_free(selfie)), in_turn[0])
+    return prepare(best)
+
+
+def _stands_free(selfie: Selfie) -> bool:
+    return _stand_free.recall(selfie.digest, lambda: hides_its_edges(prepare(selfie)))

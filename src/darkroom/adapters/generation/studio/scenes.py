@@ -51,6 +51,12 @@ _STUDIO = {
         "paper_navy", ("crisp", "clean"), 2.0, Light(strength=0.4, rim=0.4, tint=_COOL), _PAPER
     ),
     "beige_studio": Scene("paper_beige", ("warm_film", "matte"), 2.0, Light(strength=0.3), _PAPER),
+    "cream_studio": Scene(
+        "paper_cream", ("matte", "clean"), 1.5, Light(strength=0.3), Joining(0.12, 0.3, 0.14)
+    ),
+    "brown_studio": Scene(
+        "paper_brown", ("warm_film", "crisp"), 2.0, Light(strength=0.4, rim=0.4, tint=_WARM), _PAPER
+    ),
     "window_wall": Scene(
         "window_wall",
         ("matte", "warm_film"),
@@ -241,11 +247,22 @@ _ART = {
         Joining(0.08, 0.15),
         "watercolour",
     ),
+    "oil_garden": Scene(
+        "park", ("oil",), 6.0, Light(strength=0.4, rim=0.3, tint=_WARM), Joining(0.25, 0.2), "oil"
+    ),
+    "watercolour_hills": Scene(
+        "hike", ("watercolour",), 6.0, Light(strength=0.3), Joining(0.1, 0.15), "watercolour"
+    ),
     "pencil": Scene(
         "paper_white", ("pencil",), 2.0, Light(strength=0.4), Joining(0.0, 0.0), "pencil"
     ),
     "poster": Scene(
-        "paper_white", ("poster",), 2.0, Light(strength=0.5), Joining(0.0, 0.0), "poster"
+        "paper_white",
+        ("lemon", "cyan", "pink"),
+        2.0,
+        Light(strength=0.5),
+        Joining(0.0, 0.0),
+        "poster",
     ),
     "halftone": Scene(
         "paper_white", ("halftone",), 2.0, Light(strength=0.65), Joining(0.0, 0.0), "halftone"
