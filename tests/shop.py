@@ -239,6 +239,11 @@ class Shop:
         return (await self.rows("SELECT * FROM generation_jobs WHERE id = %s", job_id))[0]
 
 
+def store_folder(folder: Path) -> Path:
+    """Where a shop of this process keeps its objects. Another process that works with it is told the place."""
+    return folder / f"objects-{os.getpid()}"
+
+
 @asynccontextmanager
 async def open_shop(
     database: Database,
@@ -267,7 +272,7 @@ async def open_shop(
     store_watch.learn(StoreIs.OURS)
     darkroom = Darkroom(
         database=database,
-        store=open_storage(None, folder / f"objects-{os.getpid()}"),
+        store=open_storage(None, store_folder(folder)),
         generation={chosen.name: chosen},
         new_tasks_go_to=chosen.name,
         payments={"bank": bank},

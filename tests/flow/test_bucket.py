@@ -3,19 +3,16 @@
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import structlog
 from rich.console import Console
-from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from darkroom.adapters import storage_folder
@@ -43,6 +40,7 @@ from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
 from darkroom.twin.kie import kie_twin
 from darkroom.twin.kie_faults import Habits
 from darkroom.twin.store_faults import store_proxy
+from tests.logs import logged
 from tests.scripted import picture_of
 from tests.shop import Customer, Shop, open_shop
 from tests.wires import wires_of
@@ -151,15 +149,6 @@ async def test_a_worker_looks_at_a_batch_each_minute_and_alarms(shop: Shop, tmp_
     lines = await logged(lambda: check_bucket(shop.darkroom))
     assert [line["object_key"] for line in lines if line["log_level"] == "error"] == [keys[2]]
     assert BUCKET_FINDINGS._value.get() == 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-async def logged(work: Callable[[], Awaitable[object]]) -> list[MutableMapping[str, Any]]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
-    with capture_logs() as lines:
-        await work()
-    structlog.configure(**before)
-    return lines
 
 
 async def test_a_store_that_does_not_answer_is_no_finding(
@@ -518,7 +507,7 @@ async def test_a_whole_set_by_kie_from_a_bucket_puts_each_selfie_once(
         async with open_shop(database, tmp_path, provider=provider) as shop:
             shop.darkroom = replace(shop.darkroom, store=store)
             await sold_and_delivered(shop)
-            assert proxy.seen["PUT"] == 1 + 7 + 7, "a selfie, seven photos, seven thumbnails"
+            assert proxy.seen["PUT"] == 1 + 7 + 7 + 1, "a selfie, seven photos twice, the mark"
             assert kie.tasks_created == 7
             links = [task.order["input"]["image_input"] for task in kie.tasks.values()]
             assert {len(one) for one in links} == {1}

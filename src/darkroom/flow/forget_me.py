@@ -19,6 +19,7 @@ from darkroom.core.requests import lock_anybody
 from darkroom.core.unused import close_compensation
 from darkroom.db.database import Connection, RowBusyError
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.storage import StorageUnavailableError
@@ -87,7 +88,8 @@ async def forget_leavers(darkroom: Darkroom) -> int:
 
     Each step is a transaction of its own, guarded by what it needs: money that came since goes back; when
     nothing is open, names and links go and every picture is marked; when their bytes are gone and no money
-    needs it, the Telegram id goes. A crash anywhere leaves the next round the rest. Safe by anyone, any time.
+    needs it, the Telegram id goes; not while the store is not known to be ours. A crash anywhere leaves the
+    next round the rest. Safe by anyone, any time.
     """
     limits = darkroom.limits
     async with darkroom.database.connection() as tx:
@@ -102,7 +104,7 @@ async def forget_leavers(darkroom: Darkroom) -> int:
         done += await _return_money(darkroom, user_id)
     for user_id in to_wipe:
         done += await _wipe(darkroom, user_id)
-    for user_id in to_finish:
+    for user_id in to_finish if await may_delete(darkroom) else ():
         done += await _finish(darkroom, user_id)
     return done
 

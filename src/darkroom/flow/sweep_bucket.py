@@ -46,6 +46,7 @@ from darkroom.core.bucket import (
 from darkroom.core.requests import lock_anybody
 from darkroom.db.database import RowBusyError
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.storage import StorageUnavailableError, StoredObject
@@ -98,9 +99,12 @@ async def sweep_bucket(darkroom: Darkroom) -> int:
 
     Looks at a page of the bucket, remembers how far it came, and begins anew at the end. A crash leaves
     unneeded objects; the walk comes by again. Deleting twice is harmless: what is deleted has no row and can
-    get none. A store that does not answer is asked again from the same place.
+    get none. A store that does not answer is asked again from the same place; one that is not known to be
+    ours is not walked: what nobody needs here may be another shop's photos.
     """
     limits = darkroom.limits
+    if not await may_delete(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         walk = await take_walk(tx, "sweep", hold_seconds=HOLD_SECONDS)
     if walk is None:

@@ -25,6 +25,7 @@ from darkroom.flow.add_selfie import Outcome, Upload, add_selfies, refuse_too_ma
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.received_file import FILE_BYTES_MAX, ReceivedFile
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.clock import Clock, system_clock
 from darkroom.kit.log import get_logger
@@ -154,8 +155,11 @@ async def _copy(darkroom: Darkroom, upload: DirectUpload, file: ReceivedFile) ->
 async def remove_ended_uploads(darkroom: Darkroom) -> int:
     """One bounded round: objects whose address is dead go, then their rows. Returns how many.
 
-    A crash between the two leaves a row without an object: deleting again is harmless.
+    A crash between the two leaves a row without an object: deleting again is harmless. Not while the store is
+    not known to be ours: the row would go, and the face would stay.
     """
+    if not await may_delete(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         ended = await list_ended_uploads(tx, grace_seconds=GRACE_SECONDS, limit=ROUND_UPLOADS)
     removed = 0
