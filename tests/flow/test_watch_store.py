@@ -12,11 +12,11 @@ from darkroom.adapters.storage import Storage, open_storage
 from darkroom.core.selfies import bury_selfie
 from darkroom.flow import collect_photos, erase_pictures
 from darkroom.flow.add_selfie import add_selfie
-from darkroom.flow.check_bucket import audit_bucket
+from darkroom.flow.check_bucket import audit_bucket, check_bucket
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.forget_me import forget_leavers, forget_me
 from darkroom.flow.prepare import prepare
-from darkroom.flow.recognize_store import adopt_store
+from darkroom.flow.recognize_store import ForeignStoreError, adopt_store
 from darkroom.flow.steps import HOUSE_STEPS
 from darkroom.flow.store_watch import LOOK_AGAIN_SECONDS, StoreIs, StoreWatch
 from darkroom.flow.sweep_bucket import sweep_bucket
@@ -233,3 +233,27 @@ async def test_a_leaver_gets_the_money_and_waits_for_the_rest(shop: Shop, tmp_pa
         await shop.advance(400)
         await _minute(shop, shop.darkroom)
     assert await shop.value("SELECT forgotten_at IS NOT NULL FROM users")
+
+
+async def test_nothing_is_called_missing_by_a_look_at_another_store(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """`darkroom audit --bucket` from a laptop: all of production's photos were `missing`."""
+    await prepare(shop.darkroom, bundled_catalog())
+    await shop.sold()
+    await shop.drain()
+    await shop.advance(61)
+    laptop = _process(shop, open_storage(None, tmp_path / "laptop"))
+    with pytest.raises(ForeignStoreError, match="it bears no mark"):
+        await audit_bucket(laptop, limit=None)
+    assert await check_bucket(laptop) == 0
+    assert await shop.value("SELECT count(*) FROM generated_photos WHERE bytes_finding > ''") == 0
+    assert (await audit_bucket(shop.darkroom, limit=None)).clean
+
+
+async def test_before_its_first_start_nothing_is_called_missing(shop: Shop, tmp_path: Path) -> None:
+    """Nobody has said yet which store it is; a look marks none."""
+    laptop = _process(shop, open_storage(None, tmp_path / "laptop"))
+    with pytest.raises(ForeignStoreError, match="was not marked yet"):
+        await audit_bucket(laptop, limit=None)
+    assert await laptop.store.list_keys("marks") == []
