@@ -264,6 +264,49 @@ async def test_what_nobody_needs_goes_after_a_day_and_everything_else_stays(shop
     assert (await audit_bucket(shop.darkroom, limit=None)).clean
 
 
+async def _restored(shop: Shop, *, younger: bool = False) -> list[str]:
+    """An old database gave the numbers of lost days out again: what those days left, under such numbers."""
+    customer = await sold_and_delivered(shop)
+    picture = (await photo_keys(shop))[0].rpartition("-")[0]
+    _, avatar, style, rest = picture.split("/", 3)
+    selfie = hashlib.sha256(b"of the lost days").hexdigest()
+    lost = (
+        # The same numbers under another avatar, another style, or only earlier.
+        f"generated/{avatar}1/{style}/{rest}-{HASH}.jpg",
+        f"thumbnails/{avatar}/creative/{rest}-{HASH}.jpg",
+        f"generated/{avatar}/{style}/{rest}-{HASH}.jpg",
+        f"references/{customer.avatar_id}/{selfie}.jpg",
+    )
+    await put(shop, *lost)
+    # The lost days were before this database's orders: as old by the store's clock, as young by the rows'.
+    for statement in (
+        "UPDATE kie_tasks SET created_at = created_at + make_interval(days => 1) RETURNING id",
+        "UPDATE avatars SET created_at = created_at + make_interval(days => 1) RETURNING id",
+    )[: 2 if younger else 0]:
+        await shop.rows(statement)  # pyright: ignore[reportArgumentType]
+    await shop.advance(3 * DAY)
+    await sweep_all(shop)
+    left = await keys_of(shop)
+    return [key for key in lost if key in left]
+
+
+async def test_what_an_order_of_the_same_number_left_in_lost_days_is_not_swept(shop: Shop) -> None:
+    """Only job and place were looked at: after a restore the photos of lost days were deleted."""
+    assert len(await _restored(shop, younger=True)) == 4
+
+
+async def test_what_is_of_its_own_days_is_told_by_avatar_and_style(shop: Shop) -> None:
+    assert [key.split("/")[0] for key in await _restored(shop)] == ["generated", "thumbnails"]
+
+
+async def test_twin_where_the_number_is_enough_the_lost_days_photos_are_swept(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_OF_ITS_TASK", "TRUE")
+    monkeypatch.setattr(bucket, "_OF_ITS_AVATAR", "TRUE")
+    assert await _restored(shop, younger=True) == []
+
+
 async def test_a_walk_goes_on_where_it_was_left_and_a_crash_repeats_a_page(shop: Shop) -> None:
     shop.darkroom = replace(shop.darkroom, limits=Limits(bucket_page=4))
     await sold_and_delivered(shop)

@@ -4,7 +4,9 @@ A worker that dies between a put and its row, a photo that came twice with other
 never finished: each leaves an object. None is removed that could still get a row; how that is certain differs
 by folder.
 
-**`generated/`, `thumbnails/`** carry their task in the key. It must have been `completed` or `failed` for a
+**`generated/`, `thumbnails/`** carry their task in the key, with its avatar and style: a task that is known
+under others, or that began after the object was put, is not the one that made it (numbers are given out again
+after a restore). It must have been `completed` or `failed` for a
 day, the object must be a day old by the store's own clock, and no row may point at it. A day is no proof by
 itself: a put that finds the same bytes leaves them as old as they are, so a worker may be about to write the
 row of an old object. Who that could be is told by the task. Completed: no worker, the row that it has is its
@@ -14,11 +16,11 @@ terminal keeps everything. What is left is a picture that comes a day after its 
 that stood still as long, with the very bytes of an orphan: its row in `late_photos` is evidence, never a
 delivery.
 
-**`references/`** carry avatar, hash and generation. Where no row can have the key again (the avatar is
-deleted, or the generation has moved on) the object is deleted. Otherwise the same file may be on its way in
-at this moment: it gets a row that is being erased, behind its customer's lock. Whoever keeps a selfie looks
-there under the same lock, finds its key taken, and puts its bytes elsewhere (`add_selfie`); the eraser
-deletes, as always.
+**`references/`** carry avatar, hash and generation; an object that is older than its avatar is not of it. Where
+no row can have the key again (the avatar is deleted, or the generation has moved on) the object is deleted.
+Otherwise the same file may be on its way in at this moment: it gets a row that is being erased, behind its
+customer's lock. Whoever keeps a selfie looks there under the same lock, finds its key taken, and puts its bytes
+elsewhere (`add_selfie`); the eraser deletes, as always.
 
 **`uploads/`** hold raw files on their way in: a day after it was put, an object's address has been dead for
 hours, and its own remover has been by (`upload_directly`); what is still there came by a put that took longer
@@ -58,7 +60,8 @@ FOLDERS: Final = ("generated", "thumbnails", "references", "uploads", "proofs")
 HOLD_SECONDS: Final = 3600
 """A round deletes a page of objects at most: 500 at 2 s each, which is slow, are 1000 s."""
 _OF_A_TASK: Final = re.compile(
-    r"(?:generated|thumbnails)/[0-9]{1,18}/[^/]+/([0-9]{1,18})/([0-9]{1,9})-[0-9a-f]{16}\.[a-z0-9]+"
+    r"(?:generated|thumbnails)/([0-9]{1,18})/([a-z0-9_-]{1,64})/([0-9]{1,18})/([0-9]{1,9})"
+    r"-[0-9a-f]{16}\.[a-z0-9]+"
 )
 _OF_A_SELFIE: Final = re.compile(
     r"references/([0-9]{1,18})/([0-9a-f]{64})(?:-([0-9]{1,9}))?\.[a-z0-9]+"
@@ -79,7 +82,14 @@ class _Page:
             selfie = _OF_A_SELFIE.fullmatch(one.key)
             if task is not None:
                 self.of_tasks.append(
-                    TaskObject(one.key, one.modified_at, int(task[1]), int(task[2]))
+                    TaskObject(
+                        key=one.key,
+                        modified_at=one.modified_at,
+                        avatar_id=int(task[1]),
+                        style_id=task[2],
+                        job_id=int(task[3]),
+                        prompt_index=int(task[4]),
+                    )
                 )
             elif selfie is not None:
                 self.selfies[one.key] = SelfieObject(
