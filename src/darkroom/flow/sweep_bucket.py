@@ -29,6 +29,7 @@ than that one waits. **`proofs/`** hold what `ObjectStore.prove` could not remov
 At the walk's end goes what no list shows: files that a process was writing into a folder when it died.
 """
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ from darkroom.core.bucket import (
 from darkroom.core.requests import lock_anybody
 from darkroom.db.database import RowBusyError
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.delete_objects import Deleting
 from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -109,8 +111,9 @@ async def sweep_bucket(darkroom: Darkroom) -> int:
 
     Looks at a page of the bucket, remembers how far it came, and begins anew at the end. A crash leaves
     unneeded objects; the walk comes by again. Deleting twice is harmless: what is deleted has no row and can
-    get none. A store that does not answer is asked again from the same place; one that is not known to be
-    ours is not walked: what nobody needs here may be another shop's photos.
+    get none. A store that lists nothing is asked again from the same place; what it does not delete is passed
+    over until the walk comes by again. One that is not known to be ours is not walked: what nobody needs
+    here may be another shop's photos.
     """
     limits = darkroom.limits
     if not await may_delete(darkroom):
@@ -159,16 +162,22 @@ async def _sweep(darkroom: Darkroom, page: _Page) -> int:
             tx, [(one.key, one.modified_at) for one in page.passing], old_seconds=old_seconds
         )
     keys += [selfie.key for selfie in loose if selfie.is_nobodys]
+    random.shuffle(keys)
+    deleting, deleted = Deleting(darkroom.store, "unneeded"), 0
     for key in keys:
         await checkpoint("bucket.before_delete")
-        await darkroom.store.delete(key)
-        log.info("unneeded object deleted", object_key=key)
+        if await deleting.delete(key):
+            log.info("unneeded object deleted", object_key=key)
+            deleted += 1
+        if deleting.is_over:
+            log.error("the store deletes nothing of this page", failed=deleting.failed)
+            break
     given = [
         await _give(darkroom, selfie, page.selfies[selfie.key])
         for selfie in loose
         if not selfie.is_nobodys
     ]
-    return len(keys) + sum(given)
+    return deleted + sum(given)
 
 
 async def _remove_unfinished(darkroom: Darkroom) -> int:
