@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from uuid import UUID, uuid4
 
 import psycopg
@@ -145,6 +146,20 @@ async def test_an_operator_may_say_that_it_is_the_one_from_now_on(
         await recognize_store(here)
     await adopt_store(here)
     await recognize_store(here)
+
+
+async def test_of_a_store_that_was_copied_with_its_mark_the_adopted_one_stays(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Both bore the right mark, and whoever was left on the old one sold on into it."""
+    old = _on(shop, tmp_path / "old")
+    await recognize_store(old)
+    copytree(tmp_path / "old", tmp_path / "new")
+    new = _on(shop, tmp_path / "new")
+    await adopt_store(new)
+    await recognize_store(new)
+    with pytest.raises(ForeignStoreError, match="this database's mark, but another store"):
+        await recognize_store(old)
 
 
 async def test_a_store_that_is_away_stops_nobody(

@@ -166,11 +166,12 @@ async def _complete(darkroom: Darkroom, note: StoreNote) -> None:
 
 
 async def adopt_store(darkroom: Darkroom, *, from_database: UUID | None = None) -> None:
-    """An operator says that this store is the one from now on. Harmless twice.
+    """An operator says that this store is the one from now on, and no other with its mark. Harmless twice.
 
-    Another database's is taken only from the one that is named: its shop may be at work with it. A copied
-    database gets an id of its own, so that its original finds the store strange. A crash in between leaves a
-    store that is unmarked or another one, and the same again goes on.
+    Marked anew in any case: where a store was copied with its mark, the other one is known no more. Another
+    database's is taken only from the one that is named: its shop may be at work with it. A copied database
+    gets an id of its own, so that its original finds the store strange. A crash in between leaves a store that
+    is unmarked or another one, and the same again goes on.
 
     Raises:
         ForeignStoreError: it is another database's.
@@ -182,12 +183,10 @@ async def adopt_store(darkroom: Darkroom, *, from_database: UUID | None = None) 
         look.bears is None or look.bears.database_id != from_database
     ):
         raise ForeignStoreError(look.refusal)
+    await darkroom.store.delete(MARK_KEY)
+    look = await _mark(darkroom, look.note, instead=True)
     if look.found is not StoreIs.OURS:
-        await darkroom.store.delete(MARK_KEY)
-        look = await _mark(darkroom, look.note, instead=True)
-        if look.found is not StoreIs.OURS:
-            raise ForeignStoreError(look.refusal)
-    await _complete(darkroom, look.note)
+        raise ForeignStoreError(look.refusal)
     darkroom.store_watch.learn(StoreIs.OURS)
 
 
