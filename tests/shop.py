@@ -28,6 +28,7 @@ from darkroom.flow.receive import receive_payment_notice
 from darkroom.flow.signed_tokens import SignedTokens
 from darkroom.flow.start_generation import GenerateRequest, start_generation
 from darkroom.flow.steps import HOUSE_STEPS, WORK_STEPS, Step
+from darkroom.flow.store_watch import StoreIs, StoreWatch
 from darkroom.limits import Limits
 from darkroom.ports.generation import GenerationProvider
 from darkroom.ports.intake import Intake
@@ -238,6 +239,11 @@ class Shop:
         return (await self.rows("SELECT * FROM generation_jobs WHERE id = %s", job_id))[0]
 
 
+def store_folder(folder: Path) -> Path:
+    """Where a shop of this process keeps its objects. Another process that works with it is told the place."""
+    return folder / f"objects-{os.getpid()}"
+
+
 @asynccontextmanager
 async def open_shop(
     database: Database,
@@ -261,9 +267,12 @@ async def open_shop(
     leases = LeaseKeeper(
         database, lease_seconds=limits.lease_seconds, renew_seconds=limits.renew_seconds
     )
+    # As after a start that has recognized it; no test waits for a mark that it does not ask about.
+    store_watch = StoreWatch()
+    store_watch.learn(StoreIs.OURS)
     darkroom = Darkroom(
         database=database,
-        store=open_storage(None, folder / f"objects-{os.getpid()}"),
+        store=open_storage(None, store_folder(folder)),
         generation={chosen.name: chosen},
         new_tasks_go_to=chosen.name,
         payments={"bank": bank},
@@ -282,6 +291,7 @@ async def open_shop(
         chat_enabled=chat_enabled,
         base_url="http://127.0.0.1:8000",
         mailer=mailer or FolderMailer(folder / "outbox", sender="Shop <shop@darkroom.test>"),
+        store_watch=store_watch,
     )
     try:
         yield Shop(darkroom, database, scripted, bank)

@@ -17,7 +17,7 @@ from darkroom.db.embedded import EmbeddedPostgres
 from darkroom.db.migrate import migrate
 from darkroom.flow.stock_catalog import stock_catalog
 from darkroom.wiring import bundled_catalog
-from tests.shop import Shop, open_shop
+from tests.shop import Shop, open_shop, store_folder
 
 ORDERS = 6
 DEATHS = 3
@@ -34,11 +34,11 @@ def mortal() -> Generator[EmbeddedPostgres]:
 
 
 @asynccontextmanager
-async def _workers(dsn: str, folder: Path, count: int) -> AsyncGenerator[list[int]]:
+async def _workers(dsn: str, store: Path, count: int) -> AsyncGenerator[list[int]]:
     """Real worker processes; yields their ids."""
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.crash.killed_worker", dsn, str(folder), "nowhere", "1",
+            sys.executable, "-m", "tests.crash.killed_worker", dsn, str(store), "nowhere", "1",
             stdout=asyncio.subprocess.DEVNULL,
         )
         for _ in range(count)
@@ -75,7 +75,7 @@ async def test_a_database_that_is_killed_under_load_loses_nothing(
     async with open_shop(database, tmp_path) as shop:
         for _ in range(ORDERS):
             await shop.sold()
-        async with _workers(dsn, tmp_path, 2):
+        async with _workers(dsn, store_folder(tmp_path), 2):
             for death in range(DEATHS):
                 before = await _photos(shop)
                 while await _photos(shop) < min(before + 5, 7 * ORDERS - DEATHS + death):

@@ -11,16 +11,16 @@ import pytest
 from darkroom.db.database import DatabaseUnavailableError
 from darkroom.edges.worker import Worker
 from darkroom.ports.generation import GenerationRequest, NoAnswer
-from tests.shop import Shop
+from tests.shop import Shop, store_folder
 
 
-async def _die(dsn: str, folder: Path, checkpoint: str) -> int:
+async def _die(dsn: str, store: Path, checkpoint: str) -> int:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.crash.killed_worker",
         dsn,
-        str(folder),
+        str(store),
         checkpoint,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -47,7 +47,7 @@ async def test_a_worker_killed_there_is_survived(
 ) -> None:
     """bugbook B6: a crash between createTask and its record orphaned a paid task."""
     _, job = await shop.sold()
-    assert await _die(dsn, tmp_path / "other", checkpoint) == -signal.SIGKILL
+    assert await _die(dsn, store_folder(tmp_path), checkpoint) == -signal.SIGKILL
     assert status_left in await shop.statuses()
     assert (await shop.job(job.id))["status"] in ("pending", "processing")
     # Nobody else may touch what is leased; when the lease ends, anybody does.
@@ -67,7 +67,7 @@ async def test_a_running_worker_takes_over_within_the_lease_without_a_restart(
     # Where creating twice costs nothing, as in the studio, no grace is kept after a lost answer.
     shop.provider.create_is_idempotent = True
     _, job = await shop.sold()
-    assert await _die(dsn, tmp_path / "other", "poll.after_call") == -signal.SIGKILL
+    assert await _die(dsn, store_folder(tmp_path), "poll.after_call") == -signal.SIGKILL
     await shop.advance(shop.darkroom.limits.lease_seconds - 1)
     async with asyncio.timeout(shop.darkroom.limits.lease_seconds), Worker(shop.darkroom).running():
         while (await shop.job(job.id))["status"] != "completed":

@@ -15,7 +15,8 @@ from darkroom.db.embedded import EmbeddedServerError
 from darkroom.db.migrate import MigrationChangedError, TableBusyError
 from darkroom.edges.cli import build_cli
 from darkroom.flow.darkroom import Darkroom
-from darkroom.flow.recognize_store import StoreIs, look_at_store
+from darkroom.flow.recognize_store import look_at_store
+from darkroom.flow.store_watch import StoreIs
 from tests.shop import open_shop
 from tests.wires import wires_of
 
@@ -84,11 +85,22 @@ def test_a_store_is_adopted_by_a_command(dsn: str, tmp_path: Path) -> None:
 
     async def whose() -> StoreIs:
         async with open_darkroom(IsolatedSettings.model_validate({})) as darkroom:
-            return await look_at_store(darkroom.database, darkroom.store)
+            return (await look_at_store(darkroom.database, darkroom.store)).found
 
     with psycopg.connect(dsn, autocommit=True) as one:
         one.execute("UPDATE store_mark SET store_id = gen_random_uuid()")
-    assert asyncio.run(whose()) is StoreIs.FOREIGN
+    assert asyncio.run(whose()) is StoreIs.UNMARKED
     answer = CliRunner().invoke(build_cli(wires_of(open_darkroom=open_darkroom)), ["adopt-store"])
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    assert asyncio.run(whose()) is StoreIs.OURS
+    # Another database's only by its name, which the refusal says.
+    with psycopg.connect(dsn, autocommit=True) as one:
+        (other,) = one.execute("SELECT database_id FROM store_mark").fetchone() or ("",)
+        one.execute("UPDATE store_mark SET database_id = gen_random_uuid()")
+    answer = CliRunner().invoke(build_cli(wires_of(open_darkroom=open_darkroom)), ["adopt-store"])
+    assert answer.exit_code == 1
+    named = ["adopt-store", "--from-database", str(other)]
+    assert f"`darkroom {' '.join(named)}`" in " ".join(answer.stderr.split())
+    answer = CliRunner().invoke(build_cli(wires_of(open_darkroom=open_darkroom)), named)
     assert (answer.exit_code, answer.stderr) == (0, "")
     assert asyncio.run(whose()) is StoreIs.OURS

@@ -3,19 +3,16 @@
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import structlog
 from rich.console import Console
-from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from darkroom.adapters import storage_folder
@@ -43,6 +40,7 @@ from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
 from darkroom.twin.kie import kie_twin
 from darkroom.twin.kie_faults import Habits
 from darkroom.twin.store_faults import store_proxy
+from tests.logs import logged
 from tests.scripted import picture_of
 from tests.shop import Customer, Shop, open_shop
 from tests.wires import wires_of
@@ -151,15 +149,6 @@ async def test_a_worker_looks_at_a_batch_each_minute_and_alarms(shop: Shop, tmp_
     lines = await logged(lambda: check_bucket(shop.darkroom))
     assert [line["object_key"] for line in lines if line["log_level"] == "error"] == [keys[2]]
     assert BUCKET_FINDINGS._value.get() == 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-async def logged(work: Callable[[], Awaitable[object]]) -> list[MutableMapping[str, Any]]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
-    with capture_logs() as lines:
-        await work()
-    structlog.configure(**before)
-    return lines
 
 
 async def test_a_store_that_does_not_answer_is_no_finding(
@@ -273,6 +262,49 @@ async def test_what_nobody_needs_goes_after_a_day_and_everything_else_stays(shop
     assert await sweep_all(shop) == len(orphans)
     assert await keys_of(shop) == needed | set(strangers)
     assert (await audit_bucket(shop.darkroom, limit=None)).clean
+
+
+async def _restored(shop: Shop, *, younger: bool = False) -> list[str]:
+    """An old database gave the numbers of lost days out again: what those days left, under such numbers."""
+    customer = await sold_and_delivered(shop)
+    picture = (await photo_keys(shop))[0].rpartition("-")[0]
+    _, avatar, style, rest = picture.split("/", 3)
+    selfie = hashlib.sha256(b"of the lost days").hexdigest()
+    lost = (
+        # The same numbers under another avatar, another style, or only earlier.
+        f"generated/{avatar}1/{style}/{rest}-{HASH}.jpg",
+        f"thumbnails/{avatar}/creative/{rest}-{HASH}.jpg",
+        f"generated/{avatar}/{style}/{rest}-{HASH}.jpg",
+        f"references/{customer.avatar_id}/{selfie}.jpg",
+    )
+    await put(shop, *lost)
+    # The lost days were before this database's orders: as old by the store's clock, as young by the rows'.
+    for statement in (
+        "UPDATE kie_tasks SET created_at = created_at + make_interval(days => 1) RETURNING id",
+        "UPDATE avatars SET created_at = created_at + make_interval(days => 1) RETURNING id",
+    )[: 2 if younger else 0]:
+        await shop.rows(statement)  # pyright: ignore[reportArgumentType]
+    await shop.advance(3 * DAY)
+    await sweep_all(shop)
+    left = await keys_of(shop)
+    return [key for key in lost if key in left]
+
+
+async def test_what_an_order_of_the_same_number_left_in_lost_days_is_not_swept(shop: Shop) -> None:
+    """Only job and place were looked at: after a restore the photos of lost days were deleted."""
+    assert len(await _restored(shop, younger=True)) == 4
+
+
+async def test_what_is_of_its_own_days_is_told_by_avatar_and_style(shop: Shop) -> None:
+    assert [key.split("/")[0] for key in await _restored(shop)] == ["generated", "thumbnails"]
+
+
+async def test_twin_where_the_number_is_enough_the_lost_days_photos_are_swept(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_OF_ITS_TASK", "TRUE")
+    monkeypatch.setattr(bucket, "_OF_ITS_AVATAR", "TRUE")
+    assert await _restored(shop, younger=True) == []
 
 
 async def test_a_walk_goes_on_where_it_was_left_and_a_crash_repeats_a_page(shop: Shop) -> None:
@@ -518,7 +550,7 @@ async def test_a_whole_set_by_kie_from_a_bucket_puts_each_selfie_once(
         async with open_shop(database, tmp_path, provider=provider) as shop:
             shop.darkroom = replace(shop.darkroom, store=store)
             await sold_and_delivered(shop)
-            assert proxy.seen["PUT"] == 1 + 7 + 7, "a selfie, seven photos, seven thumbnails"
+            assert proxy.seen["PUT"] == 1 + 7 + 7 + 1, "a selfie, seven photos twice, the mark"
             assert kie.tasks_created == 7
             links = [task.order["input"]["image_input"] for task in kie.tasks.values()]
             assert {len(one) for one in links} == {1}

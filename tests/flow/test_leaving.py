@@ -31,6 +31,7 @@ from darkroom.flow.hand_out_photos import find_photo_file
 from darkroom.flow.make_avatar import AvatarRequest, make_avatar
 from darkroom.flow.pay_back import note_paid_by_hand
 from darkroom.flow.read_avatars import read_selfie_image
+from darkroom.flow.recognize_store import MARK_KEY
 from darkroom.flow.remove import remove_avatar, remove_selfie
 from darkroom.flow.replay_letters import read_dead_letters, replay_letters
 from darkroom.flow.sign_in import know_person, sign_in, whose_session
@@ -52,12 +53,13 @@ USERS: Final = "SELECT * FROM users WHERE id = %s"
 
 
 def files(folder: Path) -> list[str]:
-    """The keys of everything that really lies in the store."""
-    return sorted(
+    """The keys of everything that really lies in the store, but for its mark."""
+    keys = (
         str(Path(*path.relative_to(folder).parts[1:]))
         for path in folder.rglob("*")
         if path.is_file() and path.relative_to(folder).parts[0].startswith("objects-")
     )
+    return sorted(key for key in keys if key != MARK_KEY)
 
 
 def of_avatar(folder: Path, avatar_id: int) -> list[str]:

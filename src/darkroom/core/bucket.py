@@ -152,6 +152,8 @@ class TaskObject:
 
     key: str
     modified_at: datetime
+    avatar_id: int
+    style_id: str
     job_id: int
     prompt_index: int
 
@@ -165,6 +167,14 @@ OR EXISTS (SELECT FROM reference_photos r WHERE r.object_key = k.key AND r.erase
 _OLD: Final[LiteralString] = (
     "k.modified_at <= (SELECT darkroom_now()) - make_interval(secs => %(old)s)"
 )
+_OF_ITS_TASK: Final[LiteralString] = """
+t.avatar_id = k.avatar_id AND t.style_id = k.style_id
+AND k.modified_at >= t.created_at - INTERVAL '1 hour'
+"""
+"""Its task made it, and not another one of that number: a restored database gives numbers out again, and each
+shop begins at 1. What was put before its row was there is another row's; two clocks never differ by an hour."""
+_OF_ITS_AVATAR: Final[LiteralString] = "k.modified_at >= a.created_at - INTERVAL '1 hour'"
+"""As above: nothing else in a selfie's key is given out by the database."""
 _ENDED: Final[LiteralString] = (
     """
 t.status_since <= (SELECT darkroom_now()) - make_interval(secs => %(old)s)
@@ -183,16 +193,20 @@ async def list_unneeded_of_tasks(
 ) -> list[str]:
     """Keys among these that no row points at, old, of tasks that ended as long ago and never go on.
 
-    A key of a task that we do not know is not ours to judge: perhaps the database is an old copy.
+    A key of a task that we do not know, or of another avatar, style or time than that task's, is not ours to
+    judge: perhaps the database is an old copy.
     """
     async with tx.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
             SELECT k.key FROM unnest(%(keys)s::TEXT[], %(modified)s::TIMESTAMPTZ[],
+                                     %(avatars)s::BIGINT[], %(styles)s::TEXT[],
                                      %(jobs)s::BIGINT[], %(indexes)s::INTEGER[])
-                AS k (key, modified_at, job_id, prompt_index)
+                AS k (key, modified_at, avatar_id, style_id, job_id, prompt_index)
             JOIN kie_tasks t ON t.job_id = k.job_id AND t.prompt_index = k.prompt_index
             WHERE """
+            + _OF_ITS_TASK
+            + " AND "
             + _OLD
             + " AND "
             + _ENDED
@@ -202,6 +216,8 @@ async def list_unneeded_of_tasks(
             {
                 "keys": [one.key for one in objects],
                 "modified": [one.modified_at for one in objects],
+                "avatars": [one.avatar_id for one in objects],
+                "styles": [one.style_id for one in objects],
                 "jobs": [one.job_id for one in objects],
                 "indexes": [one.prompt_index for one in objects],
                 "old": old_seconds,
@@ -239,7 +255,7 @@ class LooseSelfie:
 async def list_loose_selfies(
     tx: Connection, objects: list[SelfieObject], *, old_seconds: float
 ) -> list[LooseSelfie]:
-    """Old objects among these that no selfie points at, of avatars that we know."""
+    """Old objects among these that no selfie points at, of avatars that we know and that were there before."""
     async with tx.cursor(row_factory=class_row(LooseSelfie)) as cursor:
         await cursor.execute(
             """
@@ -252,6 +268,8 @@ async def list_loose_selfies(
                 AS k (key, modified_at, avatar_id, sha256, generation)
             JOIN avatars a ON a.id = k.avatar_id
             WHERE """
+            + _OF_ITS_AVATAR
+            + " AND "
             + _OLD
             + " AND NOT ("
             + _POINTED_AT

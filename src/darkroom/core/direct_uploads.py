@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -61,16 +62,23 @@ async def find_uploads(
         return await cursor.fetchall()
 
 
+ENDED_WINDOW: Final = 1000
+"""The oldest that a round chooses from."""
+
+
 async def list_ended_uploads(
     tx: Connection, *, grace_seconds: float, limit: int
 ) -> list[DirectUpload]:
-    """Files whose address has been dead for so long that no put to it can be under way."""
+    """Files whose address has been dead for so long that no put to it can be under way.
+
+    Some of the oldest, in any order: those that the store will not delete cannot stop those behind them.
+    """
     async with tx.cursor(row_factory=class_row(DirectUpload)) as cursor:
         await cursor.execute(
-            "SELECT id, object_key, file_name FROM direct_uploads "
+            "SELECT * FROM (SELECT id, object_key, file_name FROM direct_uploads "
             "WHERE ends_at < (SELECT darkroom_now()) - make_interval(secs => %s) "
-            "ORDER BY ends_at LIMIT %s",
-            [grace_seconds, limit],
+            "ORDER BY ends_at LIMIT %s) ended ORDER BY random() LIMIT %s",
+            [grace_seconds, ENDED_WINDOW, limit],
         )
         return await cursor.fetchall()
 

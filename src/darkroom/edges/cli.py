@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Annotated, Final
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -192,9 +193,14 @@ def _add_database(app: typer.Typer, wires: Wires) -> None:
         console.print(f"{applied} migrations applied" if applied else "nothing to migrate")
 
     @app.command("adopt-store")
-    def adopt() -> None:
+    def adopt(
+        from_database: Annotated[
+            UUID | None,
+            typer.Option(help="the database whose store it is now, as the refusal says"),
+        ] = None,
+    ) -> None:
         """Say that the configured object store is the one from now on. What another holds stays there."""
-        run(_adopt_store(wires, settings_or_exit()))
+        run(_adopt_store(wires, settings_or_exit(), from_database))
         console.print("the object store bears this database's mark")
 
     @app.command("audit")
@@ -237,9 +243,9 @@ def _add_leaving(app: typer.Typer, wires: Wires) -> None:
             console.print(f"user {user_id} is signed out; a worker erases the rest")
 
 
-async def _adopt_store(wires: Wires, settings: Settings) -> None:
+async def _adopt_store(wires: Wires, settings: Settings, from_database: UUID | None) -> None:
     async with wires.open_darkroom(settings) as darkroom:
-        await adopt_store(darkroom)
+        await adopt_store(darkroom, from_database=from_database)
 
 
 async def _forget(wires: Wires, settings: Settings, telegram_user_id: int) -> int | None:

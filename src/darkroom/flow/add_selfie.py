@@ -28,8 +28,10 @@ from darkroom.db.database import Connection, RowBusyError
 from darkroom.flow.darkroom import Darkroom
 from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.selfie_messages import SELFIE_LIMIT, Remark, message_of, remarks_of
+from darkroom.flow.watch_store import may_put
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.ports.intake import RefusalCode, Selfie
+from darkroom.ports.storage import StorageUnavailableError
 
 SELFIES_MAX: Final = REFERENCES_MAX
 """An avatar keeps no more than a set is made from."""
@@ -198,6 +200,8 @@ async def _look(darkroom: Darkroom, avatar_id: int, upload: Upload) -> Seen:
 
 async def _put(darkroom: Darkroom, avatar_id: int, stored: _Stored) -> _Stored:
     """Store the bytes under the key that is nobody's but theirs now. Raises RequestRefusedError 404."""
+    if not await may_put(darkroom):
+        raise StorageUnavailableError("the store is another database's")
     async with darkroom.database.connection() as tx:
         key = await _key_of(tx, avatar_id, stored)
     await checkpoint("selfie.before_put")

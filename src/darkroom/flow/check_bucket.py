@@ -22,6 +22,7 @@ from darkroom.core.bucket import (
     take_walk,
 )
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.watch_store import insist_on_own_store, may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.generation import BadResultError
@@ -90,9 +91,11 @@ async def check_bucket(darkroom: Darkroom) -> int:
 
     Those that were looked at longest ago come first, so that every photo is seen again and again. A crash
     leaves some of them not noted: the next round, after HOLD_SECONDS, has them first. A store that answers
-    nothing is no finding; a photo that it does not give out, while it gives out others, is. Safe at any
-    time, by anyone.
+    nothing is no finding; a photo that it does not give out, while it gives out others, is. Of a store that
+    is not known to be ours nothing is said. Safe at any time, by anyone.
     """
+    if not await may_delete(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         walk = await take_walk(tx, "check", hold_seconds=HOLD_SECONDS)
     if walk is None:
@@ -114,6 +117,10 @@ async def audit_bucket(
 
     In batches that are noted one by one: a crash, or a store that stops answering, leaves what was seen.
     Harmless beside the worker's own rounds, and by many at once.
+
+    Raises:
+        ForeignStoreError: the store is not known to be ours; nothing of it is noted.
+        DatabaseUnavailableError: the database does not answer.
     """
     async with darkroom.database.connection() as tx:
         there = await summarise_checks(tx)
@@ -121,6 +128,11 @@ async def audit_bucket(
     checked, failure = 0, None
     while failure is None and (limit is None or checked < limit):
         left = darkroom.limits.batch if limit is None else limit - checked
+        try:
+            await insist_on_own_store(darkroom)
+        except StorageUnavailableError as error:
+            failure = str(error)
+            break
         batch, failure = await _check_batch(
             darkroom, before=there.asked_at, limit=min(left, darkroom.limits.batch)
         )

@@ -23,6 +23,7 @@ from darkroom.flow.darkroom import Darkroom, request_of
 from darkroom.flow.poll_tasks import try_again_or_fail
 from darkroom.flow.rounds import work_on_each
 from darkroom.flow.tell_watchers import tell_watchers
+from darkroom.flow.watch_store import may_put
 from darkroom.flow.write_together import WriteTogether
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
@@ -65,9 +66,12 @@ async def collect_due_photos(darkroom: Darkroom) -> int:
     """One bounded round. Returns how many tasks were claimed.
 
     A crash anywhere leaves the task `storing`; the put is write-once under a key that carries the hash,
-    so doing it again changes nothing.
+    so doing it again changes nothing. Into a store that is known to be another one nothing is put: a photo
+    would be delivered from where nobody looks.
     """
     limits = darkroom.limits
+    if not await may_put(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         tasks = await claim_storing(
             tx,

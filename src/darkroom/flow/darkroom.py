@@ -1,13 +1,14 @@
 """The program as the flow sees it: everything a step may use, handed in."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darkroom.core.tasks import TaskClaim
 from darkroom.db.database import Database
 from darkroom.flow.leases import LeaseKeeper
 from darkroom.flow.photo_links import PhotoLinks
 from darkroom.flow.signed_tokens import SignedTokens
+from darkroom.flow.store_watch import StoreWatch
 from darkroom.limits import Limits
 from darkroom.ports.doorbell import Doorbell
 from darkroom.ports.generation import GenerationProvider, GenerationRequest, Reference
@@ -34,6 +35,7 @@ class Darkroom:
         chat_enabled: whether stored photos also get a row for the chat.
         base_url: how the outside reaches us, for callbacks and returns.
         mailer: carries letters; None: nobody signs in by e-mail.
+        store_watch: what is known of whose store it is (`flow/watch_store`).
     """
 
     database: Database
@@ -58,6 +60,7 @@ class Darkroom:
     generation_fallback: tuple[str, ...] = ()
     mailer: Mailer | None = None
     history_days: int = 180
+    store_watch: StoreWatch = field(default_factory=StoreWatch)
 
 
 def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> GenerationRequest:

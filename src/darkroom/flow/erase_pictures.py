@@ -2,6 +2,7 @@
 
 from darkroom.core.erasing import Erasable, list_erasable, mark_erased
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.storage import StorageUnavailableError
@@ -13,8 +14,11 @@ async def erase_pictures(darkroom: Darkroom) -> int:
     """One bounded round. Returns how many pictures are gone.
 
     The mark was committed before, and a marked row never lives again: deleting its objects once more, after a
-    crash or by two workers at once, changes nothing. A store that does not answer is asked again next time.
+    crash or by two workers at once, changes nothing. A store that does not answer is asked again next time,
+    and one that is not known to be ours is not asked: deleting succeeds where nothing is.
     """
+    if not await may_delete(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         marked = await list_erasable(tx, limit=darkroom.limits.batch)
     return sum([await _erase(darkroom, picture) for picture in marked])

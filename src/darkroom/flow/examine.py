@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from darkroom.db.database import Database, DatabaseRefusedError, DatabaseUnavailableError
-from darkroom.flow.recognize_store import StoreIs, look_at_store
+from darkroom.flow.recognize_store import look_at_store
+from darkroom.flow.store_watch import StoreIs
 from darkroom.ports.checkup import Finding, doubtful, well, wrong
 from darkroom.ports.generation import (
     CreditMeter,
@@ -69,19 +70,17 @@ async def examine_store(store: ObjectStore) -> Finding:
 async def examine_mark(database: Database, store: ObjectStore) -> Finding:
     """Is the store the one that the database's photos are in?"""
     try:
-        found = await look_at_store(database, store)
+        look = await look_at_store(database, store)
     except (StorageUnavailableError, DatabaseUnavailableError, DatabaseRefusedError):
         return doubtful("not looked at", "mend the database and the object store first")
-    match found:
+    match look.found:
         case StoreIs.OURS:
             return well("the object store is the one that this database's photos are in")
         case StoreIs.UNKNOWN:
             return well("the object store is new: the first start marks it")
-        case StoreIs.FOREIGN:
-            return wrong(
-                "the object store is not the one that this database's photos are in",
-                "DARKROOM_STORAGE_URL or DARKROOM_DATA_DIR; a new one on purpose: darkroom adopt-store",
-            )
+        case _:
+            what, _, way = look.refusal.partition("; ")
+            return wrong(what, way)
 
 
 async def examine_provider(provider: GenerationProvider) -> Finding:

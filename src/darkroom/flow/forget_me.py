@@ -1,5 +1,6 @@
 """A customer asks to be forgotten: signed out and paid back at once, then erased. Books and counts stay."""
 
+import random
 from typing import Final
 
 from darkroom.core.forgetting import (
@@ -19,6 +20,8 @@ from darkroom.core.requests import lock_anybody
 from darkroom.core.unused import close_compensation
 from darkroom.db.database import Connection, RowBusyError
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.delete_objects import Deleting
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.storage import StorageUnavailableError
@@ -87,7 +90,8 @@ async def forget_leavers(darkroom: Darkroom) -> int:
 
     Each step is a transaction of its own, guarded by what it needs: money that came since goes back; when
     nothing is open, names and links go and every picture is marked; when their bytes are gone and no money
-    needs it, the Telegram id goes. A crash anywhere leaves the next round the rest. Safe by anyone, any time.
+    needs it, the Telegram id goes; not while the store is not known to be ours. A crash anywhere leaves the
+    next round the rest. Safe by anyone, any time.
     """
     limits = darkroom.limits
     async with darkroom.database.connection() as tx:
@@ -102,7 +106,7 @@ async def forget_leavers(darkroom: Darkroom) -> int:
         done += await _return_money(darkroom, user_id)
     for user_id in to_wipe:
         done += await _wipe(darkroom, user_id)
-    for user_id in to_finish:
+    for user_id in to_finish if await may_delete(darkroom) else ():
         done += await _finish(darkroom, user_id)
     return done
 
@@ -137,8 +141,9 @@ async def _finish(darkroom: Darkroom, user_id: int) -> bool:
     try:
         async with darkroom.database.connection() as tx:
             avatars = await list_avatars_of(tx, user_id)
-        for avatar_id in avatars:
-            await _empty(darkroom, avatar_id)
+        if not all([await _empty(darkroom, avatar_id) for avatar_id in avatars]):
+            log.warning("leaver not forgotten yet: objects are left", user_id=user_id)
+            return False
         await checkpoint("forget.emptied")
         async with darkroom.database.transaction() as tx:
             await lock_anybody(tx, user_id, lock_timeout_ms=darkroom.limits.lock_timeout_ms)
@@ -154,7 +159,14 @@ async def _finish(darkroom: Darkroom, user_id: int) -> bool:
     return finished
 
 
-async def _empty(darkroom: Darkroom, avatar_id: int) -> None:
+async def _empty(darkroom: Darkroom, avatar_id: int) -> bool:
+    """Delete all that can be deleted. False: something is left. Raises StorageUnavailableError."""
+    deleting = Deleting(darkroom.store, "forget")
     for folder in FOLDERS:
-        for key in await darkroom.store.list_keys(f"{folder}/{avatar_id}"):
-            await darkroom.store.delete(key)
+        keys = await darkroom.store.list_keys(f"{folder}/{avatar_id}")
+        random.shuffle(keys)
+        for key in keys:
+            await deleting.delete(key)
+            if deleting.is_over:
+                break
+    return not deleting.failed

@@ -28,6 +28,7 @@ from darkroom.flow.sweep_bucket import sweep_bucket
 from darkroom.flow.take_notices import take_due_notices
 from darkroom.flow.upload_directly import remove_ended_uploads
 from darkroom.flow.watch_providers import watch_providers
+from darkroom.flow.watch_store import watch_store
 
 
 class Step(NamedTuple):
@@ -61,6 +62,7 @@ WORK_STEPS: Final = (
 """What moves an order forward, and what somebody waits for at a door."""
 
 CHORES: Final = (
+    Step("store", watch_store, 1, 60),
     Step("unused", return_unused_money, 1, 60),
     Step("sweep", sweep, 1, 60),
     Step("reconcile", reconcile_today, 1, 600),

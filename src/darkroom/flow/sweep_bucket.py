@@ -4,7 +4,9 @@ A worker that dies between a put and its row, a photo that came twice with other
 never finished: each leaves an object. None is removed that could still get a row; how that is certain differs
 by folder.
 
-**`generated/`, `thumbnails/`** carry their task in the key. It must have been `completed` or `failed` for a
+**`generated/`, `thumbnails/`** carry their task in the key, with its avatar and style: a task that is known
+under others, or that began after the object was put, is not the one that made it (numbers are given out again
+after a restore). It must have been `completed` or `failed` for a
 day, the object must be a day old by the store's own clock, and no row may point at it. A day is no proof by
 itself: a put that finds the same bytes leaves them as old as they are, so a worker may be about to write the
 row of an old object. Who that could be is told by the task. Completed: no worker, the row that it has is its
@@ -14,11 +16,11 @@ terminal keeps everything. What is left is a picture that comes a day after its 
 that stood still as long, with the very bytes of an orphan: its row in `late_photos` is evidence, never a
 delivery.
 
-**`references/`** carry avatar, hash and generation. Where no row can have the key again (the avatar is
-deleted, or the generation has moved on) the object is deleted. Otherwise the same file may be on its way in
-at this moment: it gets a row that is being erased, behind its customer's lock. Whoever keeps a selfie looks
-there under the same lock, finds its key taken, and puts its bytes elsewhere (`add_selfie`); the eraser
-deletes, as always.
+**`references/`** carry avatar, hash and generation; an object that is older than its avatar is not of it. Where
+no row can have the key again (the avatar is deleted, or the generation has moved on) the object is deleted.
+Otherwise the same file may be on its way in at this moment: it gets a row that is being erased, behind its
+customer's lock. Whoever keeps a selfie looks there under the same lock, finds its key taken, and puts its bytes
+elsewhere (`add_selfie`); the eraser deletes, as always.
 
 **`uploads/`** hold raw files on their way in: a day after it was put, an object's address has been dead for
 hours, and its own remover has been by (`upload_directly`); what is still there came by a put that took longer
@@ -27,6 +29,7 @@ than that one waits. **`proofs/`** hold what `ObjectStore.prove` could not remov
 At the walk's end goes what no list shows: files that a process was writing into a folder when it died.
 """
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,6 +49,8 @@ from darkroom.core.bucket import (
 from darkroom.core.requests import lock_anybody
 from darkroom.db.database import RowBusyError
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.delete_objects import Deleting
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
 from darkroom.ports.storage import StorageUnavailableError, StoredObject
@@ -57,7 +62,8 @@ FOLDERS: Final = ("generated", "thumbnails", "references", "uploads", "proofs")
 HOLD_SECONDS: Final = 3600
 """A round deletes a page of objects at most: 500 at 2 s each, which is slow, are 1000 s."""
 _OF_A_TASK: Final = re.compile(
-    r"(?:generated|thumbnails)/[0-9]{1,18}/[^/]+/([0-9]{1,18})/([0-9]{1,9})-[0-9a-f]{16}\.[a-z0-9]+"
+    r"(?:generated|thumbnails)/([0-9]{1,18})/([a-z0-9_-]{1,64})/([0-9]{1,18})/([0-9]{1,9})"
+    r"-[0-9a-f]{16}\.[a-z0-9]+"
 )
 _OF_A_SELFIE: Final = re.compile(
     r"references/([0-9]{1,18})/([0-9a-f]{64})(?:-([0-9]{1,9}))?\.[a-z0-9]+"
@@ -78,7 +84,14 @@ class _Page:
             selfie = _OF_A_SELFIE.fullmatch(one.key)
             if task is not None:
                 self.of_tasks.append(
-                    TaskObject(one.key, one.modified_at, int(task[1]), int(task[2]))
+                    TaskObject(
+                        key=one.key,
+                        modified_at=one.modified_at,
+                        avatar_id=int(task[1]),
+                        style_id=task[2],
+                        job_id=int(task[3]),
+                        prompt_index=int(task[4]),
+                    )
                 )
             elif selfie is not None:
                 self.selfies[one.key] = SelfieObject(
@@ -98,9 +111,13 @@ async def sweep_bucket(darkroom: Darkroom) -> int:
 
     Looks at a page of the bucket, remembers how far it came, and begins anew at the end. A crash leaves
     unneeded objects; the walk comes by again. Deleting twice is harmless: what is deleted has no row and can
-    get none. A store that does not answer is asked again from the same place.
+    get none. A store that lists nothing is asked again from the same place; what it does not delete is passed
+    over until the walk comes by again. One that is not known to be ours is not walked: what nobody needs
+    here may be another shop's photos.
     """
     limits = darkroom.limits
+    if not await may_delete(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         walk = await take_walk(tx, "sweep", hold_seconds=HOLD_SECONDS)
     if walk is None:
@@ -145,16 +162,22 @@ async def _sweep(darkroom: Darkroom, page: _Page) -> int:
             tx, [(one.key, one.modified_at) for one in page.passing], old_seconds=old_seconds
         )
     keys += [selfie.key for selfie in loose if selfie.is_nobodys]
+    random.shuffle(keys)
+    deleting, deleted = Deleting(darkroom.store, "unneeded"), 0
     for key in keys:
         await checkpoint("bucket.before_delete")
-        await darkroom.store.delete(key)
-        log.info("unneeded object deleted", object_key=key)
+        if await deleting.delete(key):
+            log.info("unneeded object deleted", object_key=key)
+            deleted += 1
+        if deleting.is_over:
+            log.error("the store deletes nothing of this page", failed=deleting.failed)
+            break
     given = [
         await _give(darkroom, selfie, page.selfies[selfie.key])
         for selfie in loose
         if not selfie.is_nobodys
     ]
-    return len(keys) + sum(given)
+    return deleted + sum(given)
 
 
 async def _remove_unfinished(darkroom: Darkroom) -> int:

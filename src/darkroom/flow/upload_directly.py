@@ -23,8 +23,10 @@ from darkroom.core.direct_uploads import (
 from darkroom.core.selfies import find_locale
 from darkroom.flow.add_selfie import Outcome, Upload, add_selfies, refuse_too_many_uploads
 from darkroom.flow.darkroom import Darkroom
+from darkroom.flow.delete_objects import Deleting
 from darkroom.flow.errors import RequestRefusedError, not_found
 from darkroom.flow.received_file import FILE_BYTES_MAX, ReceivedFile
+from darkroom.flow.watch_store import may_delete
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.clock import Clock, system_clock
 from darkroom.kit.log import get_logger
@@ -154,17 +156,19 @@ async def _copy(darkroom: Darkroom, upload: DirectUpload, file: ReceivedFile) ->
 async def remove_ended_uploads(darkroom: Darkroom) -> int:
     """One bounded round: objects whose address is dead go, then their rows. Returns how many.
 
-    A crash between the two leaves a row without an object: deleting again is harmless.
+    A crash between the two leaves a row without an object: deleting again is harmless. Not while the store is
+    not known to be ours: the row would go, and the face would stay.
     """
+    if not await may_delete(darkroom):
+        return 0
     async with darkroom.database.connection() as tx:
         ended = await list_ended_uploads(tx, grace_seconds=GRACE_SECONDS, limit=ROUND_UPLOADS)
-    removed = 0
+    removed, deleting = 0, Deleting(darkroom.store, "uploads")
     for upload in ended:
-        try:
-            await darkroom.store.delete(upload.object_key)
-        except StorageUnavailableError as error:
-            log.warning("upload not removed yet", error=str(error))
+        if deleting.is_over:
             break
+        if not await deleting.delete(upload.object_key):
+            continue
         await checkpoint("upload.removed")
         async with darkroom.database.connection() as tx:
             await drop_upload(tx, upload.id)
