@@ -1,6 +1,10 @@
 """S3 and R2 as obstore opens them: every option said, none left to the environment; and what they answer."""
 
+import os
 import re
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -29,7 +33,10 @@ PART_BYTES: Final = 8 * 1024 * 1024
 PARTS_AT_ONCE: Final = 2
 """Two parts that share 2 MB/s take 8 s, within REQUEST_SECONDS."""
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1"})
+READ_BY_OBSTORE: Final = "AWS_"
+"""obstore takes options from variables that begin so: a token, an address, encryption, weaker TLS."""
 
+_opening: Final = threading.Lock()
 _CODE: Final = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 _NO_BUCKET: Final = "NoSuchBucket"
 _WRONG: Final = {
@@ -87,6 +94,9 @@ def open_bucket(place: S3Place, *, request_seconds: float = REQUEST_SECONDS) -> 
     The bucket's name goes into the path wherever an endpoint is given: R2 takes both ways, SeaweedFS and
     everything on loopback only this one. Amazon's own gets it as the host's first word. Plain HTTP is for
     loopback alone. R2 knows no tags, and one DELETE an object says what became of it (external-apis 6.1).
+
+    Amazon's certificates are for one word before its own name: a bucket with dots in its name goes into the
+    path there, too.
     """
     host = None if place.endpoint is None else urlsplit(place.endpoint).hostname
     client: ClientConfig = {
@@ -107,20 +117,39 @@ def open_bucket(place: S3Place, *, request_seconds: float = REQUEST_SECONDS) -> 
         "region": place.region,
         "access_key_id": place.access_key_id,
         "secret_access_key": place.secret_access_key,
-        "virtual_hosted_style_request": place.endpoint is None,
+        "virtual_hosted_style_request": place.endpoint is None and "." not in place.bucket,
         "conditional_put": "etag",
         "disable_tagging": True,
         "disable_bulk_delete": True,
     }
     if place.endpoint is not None:  # Amazon's own address follows from the region
         options["endpoint"] = place.endpoint
-    return S3Store(
-        place.bucket,
-        prefix=place.prefix or None,
-        config=options,
-        client_options=client,
-        retry_config=retries,
-    )
+    with _environment_hidden():
+        return S3Store(
+            place.bucket,
+            prefix=place.prefix or None,
+            config=options,
+            client_options=client,
+            retry_config=retries,
+        )
+
+
+@contextmanager
+def _environment_hidden() -> Generator[None]:
+    """What stands in the environment for other programs is not there while a store is opened.
+
+    obstore reads it first and our options after it, but some of it no option takes back (encryption), and what
+    it learns to read next no list of ours would name. It is read when a store is opened and never after. Hosts
+    like Lambda set a token of their own there, which S3 refuses beside our keys.
+    """
+    with _opening:
+        hidden = {name: os.environ[name] for name in os.environ if name.startswith(READ_BY_OBSTORE)}
+        try:
+            for name in hidden:
+                del os.environ[name]
+            yield
+        finally:
+            os.environ.update(hidden)
 
 
 def reason_of(error: BaseException) -> str:
