@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import heapq
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,8 +14,10 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
+from darkroom.adapters.storage_answers import errors_of
 from darkroom.adapters.storage_disk import Disk
 from darkroom.adapters.storage_folder import DurableFolder
+from darkroom.adapters.storage_pages import described, page_of_bucket, page_of_folder
 from darkroom.adapters.storage_s3 import (
     MULTIPART_ABOVE_BYTES,
     PART_BYTES,
@@ -26,7 +26,6 @@ from darkroom.adapters.storage_s3 import (
     STREAM_SECONDS,
     S3Place,
     advice_of,
-    is_no_bucket,
     open_bucket,
     reason_of,
 )
@@ -44,7 +43,7 @@ from darkroom.ports.storage import (
 )
 
 if TYPE_CHECKING:
-    from obstore import Attributes, BytesStream, GetOptions, GetResult, ListStream, ObjectMeta
+    from obstore import Attributes, BytesStream, GetOptions, GetResult
 
 CALL_SECONDS: Final = 30
 """50 MB, the largest object, at 2 MB/s."""
@@ -87,10 +86,14 @@ class Storage:
         self._store = store
         self._streams = streams or store
         self._folder = folder
+        self._is_bucket = isinstance(store, S3Store)
         self._durable = None if folder is None else DurableFolder(folder)
         self._together = together
         # Threads of its own: a disk that hangs must not take those that look names up and decode.
         self._writers = ThreadPoolExecutor(WRITERS, "storage")
+
+    def _errors_of(self, call: str, key: str) -> contextlib.AbstractContextManager[None]:
+        return errors_of(call, key, is_bucket=self._is_bucket)
 
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         """Store the bytes durably; the same bytes again are success.
@@ -195,7 +198,7 @@ class Storage:
             ObjectTooLargeError: larger, and not read.
             StorageUnavailableError: no answer, or not all of it.
         """
-        with _errors_of("get", key):
+        with self._errors_of("get", key):
             async with outside_call("storage.get", timeout_seconds=CALL_SECONDS):
                 result = await self._streams.get_async(key)
                 size = result.meta["size"]
@@ -207,10 +210,19 @@ class Storage:
         return data
 
     async def describe(self, key: str) -> StoredObject:
-        """Size and age, by one HEAD. Raises ObjectMissingError, StorageUnavailableError."""
-        with _errors_of("describe", key):
+        """Size and age, by one HEAD. Raises ObjectMissingError, StorageUnavailableError.
+
+        What HEAD does not find is asked for with a body: only that says who answered.
+        """
+        with self._errors_of("describe", key):
             async with outside_call("storage.describe", timeout_seconds=CALL_SECONDS):
-                return _described(await self._store.head_async(key))
+                try:
+                    return described(await self._store.head_async(key))
+                except FileNotFoundError:
+                    if not self._is_bucket:
+                        raise
+                one_byte: GetOptions = {"range": (0, 1)}
+                return described((await self._store.get_async(key, options=one_byte)).meta)
 
     async def read(
         self, key: str, *, first: int = 0, beyond: int | None = None
@@ -226,14 +238,17 @@ class Storage:
             options = {"range": (first, beyond)}
         elif first:
             options = {"range": {"offset": first}}
-        with _errors_of("read", key):
+        with self._errors_of("read", key):
             async with outside_call("storage.read", timeout_seconds=CALL_SECONDS):
                 result: GetResult = await self._streams.get_async(key, options=options)
         return _pieces(result.stream(min_chunk_size=PIECE_BYTES))
 
     async def delete(self, key: str) -> None:
-        """Remove the object if it is there, durably. Raises StorageUnavailableError."""
-        with contextlib.suppress(ObjectMissingError), _errors_of("delete", key):
+        """Remove the object if it is there, durably. Raises StorageUnavailableError.
+
+        S3 answers 204 also for what is not there: a 404 that names no key is somebody else's.
+        """
+        with contextlib.suppress(ObjectMissingError), self._errors_of("delete", key):
             async with outside_call("storage.delete", timeout_seconds=CALL_SECONDS):
                 await self._delete(key)
 
@@ -248,45 +263,33 @@ class Storage:
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects under `folder/`. Raises StorageUnavailableError."""
         found: list[str] = []
-        with contextlib.suppress(ObjectMissingError), _errors_of("list", folder):
-            async with outside_call("storage.list", timeout_seconds=CALL_SECONDS):
-                async for page in self._listing(folder, after="", page=PAGE_MAX):
-                    found += [one["path"] for one in page]
-        return sorted(found)
+        while page := await self.list_page(
+            folder, after=found[-1] if found else "", limit=PAGE_MAX
+        ):
+            found += [one.key for one in page]
+        return found
 
     async def list_page(self, folder: str, *, after: str = "", limit: int) -> list[StoredObject]:
         """The next `limit` objects under `folder/`, by key; what is held is that much, never the bucket.
 
-        S3 lists in the order of keys, from where it is told. A folder's files come in no order: it is read
-        whole and the first `limit` are kept, which is this machine's own disk.
+        To obstore a page of HTML is a list of nothing. So nothing is believed only of a store that says of a
+        key which nobody ever used that it is not there, and says it as S3 does.
 
         Raises StorageUnavailableError, also when a store lists in another order: a walk would skip objects.
         """
         if not 1 <= limit <= PAGE_MAX:
             raise ValueError(f"a page has 1 to {PAGE_MAX} objects")
-        found: list[ObjectMeta] = []
-        with contextlib.suppress(ObjectMissingError), _errors_of("list_page", folder):
+        with contextlib.suppress(ObjectMissingError), self._errors_of("list_page", folder):
             async with outside_call("storage.list_page", timeout_seconds=CALL_SECONDS):
-                if self._folder is None:
-                    async for page in self._listing(folder, after=after, page=limit):
-                        found = list(page)
-                        break
-                else:
-                    found = await self._first_files(folder, after=after, limit=limit)
-        keys = [one["path"] for one in found]
-        if keys != sorted(set(keys)) or (keys and keys[0] <= after):
-            raise StorageUnavailableError("list_page: the store does not list in the keys' order")
-        return [_described(one) for one in found]
-
-    def _listing(self, folder: str, *, after: str, page: int) -> "ListStream[Sequence[ObjectMeta]]":
-        return self._store.list(f"{folder}/", offset=after or None, chunk_size=page)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - another overload's
-
-    async def _first_files(self, folder: str, *, after: str, limit: int) -> "list[ObjectMeta]":
-        first: list[ObjectMeta] = []
-        async for page in self._listing(folder, after=after, page=PAGE_MAX):
-            files = [one for one in page if one["path"] > after]
-            first = heapq.nsmallest(limit, [*first, *files], key=lambda one: one["path"])
-        return first
+                if self._folder is not None:
+                    read = partial(page_of_folder, self._folder, folder, after=after, limit=limit)
+                    return await asyncio.get_running_loop().run_in_executor(self._writers, read)
+                page = await page_of_bucket(self._store, folder, after=after, limit=limit)
+                if page or not self._is_bucket:
+                    return page
+                await self._store.get_async(f"{PROOFS}/{uuid4().hex}")
+                raise StorageUnavailableError("list_page: this is no object store's answer")
+        return []
 
     async def remove_unfinished(self, folder: str, *, old_seconds: float, limit: int) -> int:
         """Of a folder. A bucket shows whole objects; parts that were given up are for its lifecycle rule.
@@ -298,7 +301,7 @@ class Storage:
         remove = partial(
             self._durable.remove_unfinished, folder, old_seconds=old_seconds, limit=limit
         )
-        with _errors_of("remove_unfinished", folder):
+        with self._errors_of("remove_unfinished", folder):
             async with outside_call("storage.remove_unfinished", timeout_seconds=CALL_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(self._writers, remove)
 
@@ -365,23 +368,6 @@ class Storage:
         with contextlib.suppress(ObjectMissingError):
             await self.get(key)
             raise StorageBrokenError("what was deleted is still there")
-
-
-@contextmanager
-def _errors_of(call: str, key: str) -> Generator[None]:
-    """A call's errors as the port names them. "Not found", said of the bucket, says nothing of the object."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if is_no_bucket(error):
-            raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
-        raise ObjectMissingError(key) from error
-    except (BaseError, OSError, TimeoutError) as error:
-        raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
-
-
-def _described(meta: "ObjectMeta") -> StoredObject:
-    return StoredObject(meta["path"], meta["size"], meta["last_modified"])
 
 
 async def _pieces(stream: "BytesStream") -> AsyncGenerator[bytes]:

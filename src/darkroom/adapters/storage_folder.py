@@ -111,6 +111,11 @@ class DurableFolder:
                 _sync(folder)
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is one that is being written, or was when its writer died."""
+    return _STAGED.fullmatch(name) is not None
+
+
 def _staged_below(folder: str) -> Iterator[Path]:
     """Raises OSError: a folder could not be read. Not one that goes meanwhile."""
 
@@ -119,7 +124,7 @@ def _staged_below(folder: str) -> Iterator[Path]:
             raise error
 
     for place, _, names in os.walk(folder, onerror=raise_it):
-        yield from (Path(place, name) for name in names if _STAGED.fullmatch(name))
+        yield from (Path(place, name) for name in names if is_unfinished(name))
 
 
 def _sync(target: str) -> None:
