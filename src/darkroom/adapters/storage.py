@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
@@ -17,6 +18,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from darkroom.adapters.storage_answers import errors_of
 from darkroom.adapters.storage_disk import Disk
 from darkroom.adapters.storage_folder import DurableFolder
+from darkroom.adapters.storage_line import Line, LineFullError
 from darkroom.adapters.storage_pages import described, page_of_bucket, page_of_folder
 from darkroom.adapters.storage_s3 import (
     MULTIPART_ABOVE_BYTES,
@@ -73,6 +75,7 @@ class Storage:
         streams: the same place, with time for bodies that are read slowly; None is `store` itself.
         folder: where `store` is a folder of this machine.
         together: of the same folder, where its disk keeps many files at once.
+        line: the way to a bucket, where what is put shares it.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Storage:
         streams: ObjectStore | None = None,
         folder: Path | None = None,
         together: FilesTogether | None = None,
+        line: Line | None = None,
     ) -> None:
         self._store = store
         self._streams = streams or store
@@ -89,6 +93,7 @@ class Storage:
         self._is_bucket = isinstance(store, S3Store)
         self._durable = None if folder is None else DurableFolder(folder)
         self._together = together
+        self._line = line
         # Threads of its own: a disk that hangs must not take those that look names up and decode.
         self._writers = ThreadPoolExecutor(WRITERS, "storage")
 
@@ -113,7 +118,7 @@ class Storage:
 
         Raises:
             ObjectConflictError: already there with other bytes.
-            StorageUnavailableError: no answer; putting again is harmless.
+            StorageUnavailableError: no answer, or no turn on the line; putting again is harmless.
         """
         in_parts = self._folder is None and len(data) > MULTIPART_ABOVE_BYTES
         for _ in range(PUTS_MAX):
@@ -145,7 +150,10 @@ class Storage:
         attributes: Attributes = {"Content-Type": content_type}
         mode: Literal["create"] | None = None if in_parts else "create"
         try:
-            async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
+            async with (
+                self._room_for(len(data), in_parts=in_parts),
+                outside_call("storage.put", timeout_seconds=CALL_SECONDS),
+            ):
                 if self._together is not None and self._together.is_quick:
                     await self._together.put(key, data)
                     return True
@@ -165,9 +173,20 @@ class Storage:
                 )
         except AlreadyExistsError:
             return False
-        except (BaseError, OSError, TimeoutError) as error:
+        except (BaseError, OSError, TimeoutError, LineFullError) as error:
             raise StorageUnavailableError(f"put: {reason_of(error)}") from error
         return True
+
+    def _room_for(
+        self, size_bytes: int, *, in_parts: bool
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """A turn on the line to the bucket, waited for before the call's own time begins."""
+        if self._line is None:
+            return contextlib.nullcontext()
+        if not in_parts:
+            return self._line.room(size_bytes, "storage.put")
+        rounds = ceil(size_bytes / (PART_BYTES * PARTS_AT_ONCE))
+        return self._line.room(PART_BYTES * PARTS_AT_ONCE, "storage.put", rounds=rounds)
 
     def _put_file(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
         """In one thread: each change of threads costs as much as writing a small file."""
@@ -388,6 +407,7 @@ def open_s3(place: S3Place, *, request_seconds: float = REQUEST_SECONDS) -> Stor
     return Storage(
         open_bucket(place, request_seconds=request_seconds),
         streams=open_bucket(place, request_seconds=STREAM_SECONDS),
+        line=Line(request_seconds=request_seconds),
     )
 
 

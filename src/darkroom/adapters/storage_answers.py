@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from obstore.exceptions import BaseError
 
+from darkroom.adapters.storage_line import LineFullError
 from darkroom.adapters.storage_s3 import is_of_the_key, reason_of
 from darkroom.ports.storage import ObjectMissingError, StorageUnavailableError
 
@@ -23,5 +24,5 @@ def errors_of(call: str, key: str, *, is_bucket: bool) -> Generator[None]:
         if is_bucket and not is_of_the_key(error):
             raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
         raise ObjectMissingError(key) from error
-    except (BaseError, OSError, TimeoutError) as error:
+    except (BaseError, OSError, TimeoutError, LineFullError) as error:
         raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
