@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -17,9 +17,14 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
 from darkroom.adapters.storage_answers import errors_of
 from darkroom.adapters.storage_disk import Disk
-from darkroom.adapters.storage_folder import DurableFolder
+from darkroom.adapters.storage_folder import (
+    DurableFolder,
+    is_open_to_others,
+    make_private,
+)
 from darkroom.adapters.storage_line import Line, LineFullError
 from darkroom.adapters.storage_pages import described, page_of_bucket, page_of_folder
+from darkroom.adapters.storage_proof import prove_with
 from darkroom.adapters.storage_s3 import (
     MULTIPART_ABOVE_BYTES,
     PART_BYTES,
@@ -42,6 +47,7 @@ from darkroom.ports.storage import (
     StorageBrokenError,
     StorageUnavailableError,
     StoredObject,
+    StoreDoubt,
 )
 
 if TYPE_CHECKING:
@@ -63,8 +69,6 @@ PUTS_MAX: Final = 2
 """Of one object in one call: the second when what was in the way is gone."""
 PROOFS: Final = "proofs"
 """The folder of what `prove` puts; an object that it could not remove is swept."""
-SKEW_SECONDS_MAX: Final = 300
-"""A third of what S3 still takes for a signature, so that it is told before all calls fail."""
 
 
 class Storage:
@@ -350,43 +354,46 @@ class Storage:
             )
         return obstore.sign(self._store, method, key, time)
 
-    async def prove(self) -> None:
+    async def prove(self) -> frozenset[StoreDoubt]:
         """Put twice, be refused, read back, find, delete: on one object that is removed in any case.
+
+        A bucket that keeps versions is known by reading one of an object that was deleted: R2 gives each
+        object a version, too, and keeps none.
 
         Raises:
             StorageBrokenError: one line that says what is wrong.
         """
         key = f"{PROOFS}/{uuid4().hex}"
         try:
-            await self._prove(key)
+            version = await prove_with(self, key, put=self._put, version_of=self._version_of)
+            return await self._doubts(key, version)
         except StorageUnavailableError as error:
             raise StorageBrokenError(advice_of(error.__cause__ or error)) from error
         finally:
             with contextlib.suppress(StorageUnavailableError):
                 await self.delete(key)
 
-    async def _prove(self, key: str) -> None:
-        first, second = b"first", b"other"
-        if not await self._put(key, first, "text/plain", in_parts=False):
-            raise StorageBrokenError("the store says that a key is taken which nobody ever used")
-        if await self._put(key, second, "text/plain", in_parts=False):
-            raise StorageBrokenError("the store ignores If-None-Match: a second write won")
-        try:
-            if await self.get(key, most_bytes=len(first)) != first:
-                raise StorageBrokenError("the store gives back other bytes than were put")
-            described = await self.describe(key)
-        except (ObjectMissingError, ObjectTooLargeError) as error:
-            raise StorageBrokenError("what was put is not there when it is read back") from error
-        skew = abs((datetime.now(UTC) - described.modified_at).total_seconds())
-        if skew > SKEW_SECONDS_MAX:
-            raise StorageBrokenError(f"the store's clock and ours differ by {skew:.0f} s")
-        before = key[:-1]
-        if key not in [one.key for one in await self.list_page(PROOFS, after=before, limit=10)]:
-            raise StorageBrokenError("what was put is not listed")
-        await self.delete(key)
-        with contextlib.suppress(ObjectMissingError):
-            await self.get(key)
-            raise StorageBrokenError("what was deleted is still there")
+    async def _doubts(self, key: str, version: str | None) -> frozenset[StoreDoubt]:
+        doubts: set[StoreDoubt] = set()
+        if version is not None and await self._has_version(key, version):
+            doubts.add(StoreDoubt.KEEPS_VERSIONS)
+        if self._folder is not None and await asyncio.to_thread(is_open_to_others, self._folder):
+            doubts.add(StoreDoubt.OPEN_TO_OTHERS)
+        return frozenset(doubts)
+
+    async def _version_of(self, key: str) -> str | None:
+        with self._errors_of("describe", key):
+            async with outside_call("storage.describe", timeout_seconds=CALL_SECONDS):
+                return (await self._store.head_async(key)).get("version")
+
+    async def _has_version(self, key: str, version: str) -> bool:
+        """Whether one that was deleted can still be read. Whatever does not give it is a no."""
+        with contextlib.suppress(ObjectMissingError, StorageUnavailableError):
+            with self._errors_of("get", key):
+                async with outside_call("storage.get", timeout_seconds=CALL_SECONDS):
+                    await self._store.get_async(key, options={"version": version})
+            return True
+        return False
 
 
 async def _pieces(stream: "BytesStream") -> AsyncGenerator[bytes]:
@@ -415,7 +422,7 @@ def open_storage(place: S3Place | None, folder: Path) -> Storage:
     """The bucket at `place`, or a folder of this machine."""
     if place is not None:
         return open_s3(place)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     store, disk = LocalStore(folder), Disk.below(folder)
     if disk is None:
         return Storage(store, folder=folder)
