@@ -12,6 +12,7 @@ from darkroom.adapters.payments.sandbox import SandboxPayments
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_keys import examine_queue
 from darkroom.adapters.storage import open_storage
+from darkroom.adapters.upload_rules import examine_upload_rules
 from darkroom.config import Settings, SettingsError
 from darkroom.core.checkup import examine_database
 from darkroom.db.embedded import EmbeddedServerError
@@ -36,6 +37,7 @@ from darkroom.wiring import (
     read_brand,
     sandbox_secret,
     store_place,
+    upload_link,
 )
 
 
@@ -64,6 +66,10 @@ async def open_checks(settings: Settings) -> AsyncGenerator[Sequence[Check]]:
             checks.append(
                 Check("public address", partial(examine_public_address, settings.base_url))
             )
+        link = upload_link(settings)
+        if link is not None:
+            examine = partial(examine_upload_rules, link, settings.base_url)
+            checks.append(Check("direct uploads", examine))
         yield checks
 
 

@@ -106,7 +106,8 @@ class Limits(BaseModel):
     sweep_batch: int = 1000
     """Rows a sweep deletes in one statement: milliseconds, so that nobody waits behind it."""
     put_grace_seconds: float = 300
-    """A put takes 30 s at most (the adapter's own limit): after ten times that none is under way."""
+    """A put takes a minute at most (the adapter's own limits, 30 s in line, 30 s under way): after five times
+    that none is under way."""
     bucket_check_seconds: float = 60
     """A batch of 20 photos a minute, 28,800 a day: a year of 100 sets a day (550,000 photos) is seen again
     every three weeks, for 0.7 MB read a second."""

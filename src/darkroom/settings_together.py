@@ -100,6 +100,10 @@ def _refuse_half_a_store(settings: "Settings") -> None:
         return
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", settings.storage_url):
         raise ValueError("DARKROOM_STORAGE_URL must be s3://bucket/optional/prefix")
+    if any(part in ("", ".", "..") or not part.isprintable() for part in _prefix_of(settings)):
+        raise ValueError(
+            "DARKROOM_STORAGE_URL must be s3://bucket/optional/prefix, without //, . and .. in the prefix"
+        )
     for name, value in keys.items():
         if value is None:
             raise ValueError(f"the object store is half configured: {name} is not set")
@@ -108,6 +112,12 @@ def _refuse_half_a_store(settings: "Settings") -> None:
             "the object store is half configured: S3_ENDPOINT is not set (Amazon's own: set S3_REGION)"
         )
     refuse_odd_endpoint(settings.s3_endpoint, is_demo=settings.mode == "demo")
+
+
+def _prefix_of(settings: "Settings") -> list[str]:
+    """Its parts, as a key has them; slashes around it are nobody's."""
+    prefix = (settings.storage_url or "").removeprefix("s3://").partition("/")[2].strip("/")
+    return prefix.split("/") if prefix else []
 
 
 def _refuse_odd_fallback(settings: "Settings") -> None:

@@ -313,15 +313,23 @@ def build_application(
     )
 
 
-def _upload_origin(settings: Settings) -> str | None:
-    """Where browsers put selfies by themselves: hosting without a worker takes no large requests."""
+def upload_link(settings: Settings) -> str | None:
+    """An address as browsers get them who put selfies into the bucket by themselves; None: they send them here.
+
+    Only hosting without a worker takes no large requests.
+    """
     place = store_place(settings)
     if place is None or not settings.serverless:
         return None
-    link = urlsplit(
-        open_storage(place, settings.data_dir / "objects").writable_link("uploads/-", seconds=60)
-    )
-    return f"{link.scheme}://{link.netloc}"
+    return open_storage(place, settings.data_dir / "objects").writable_link("uploads/-", seconds=60)
+
+
+def _upload_origin(settings: Settings) -> str | None:
+    link = upload_link(settings)
+    if link is None:
+        return None
+    parts = urlsplit(link)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def bundled_catalog() -> str:

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -24,9 +24,12 @@ from yarl import URL
 from darkroom.adapters.download import MAX_BYTES, Downloader
 from darkroom.adapters.generation.kie import KieProvider
 from darkroom.adapters.http_calls import HttpCaller
+from darkroom.adapters.storage import Storage, open_s3
+from darkroom.adapters.storage_s3 import S3Place
 from darkroom.ports.generation import GenerationRequest, Reference
 from darkroom.twin.kie import KieTwin, kie_twin
 from darkroom.twin.loopback import loopback
+from darkroom.twin.store_faults import StoreProxy, store_proxy
 
 Resolve = Callable[..., None]
 NOBODY = "http://127.0.0.1:9"
@@ -300,3 +303,21 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(os, "fsync", noted)
     return names
+
+
+@pytest.fixture
+def bucket(s3_place: S3Place) -> Storage:
+    return open_s3(s3_place)
+
+
+@pytest.fixture
+async def proxy(s3_place: S3Place) -> AsyncGenerator[StoreProxy]:
+    assert s3_place.endpoint is not None
+    async with store_proxy(s3_place.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def behind(s3_place: S3Place, proxy: StoreProxy) -> Storage:
+    """The same bucket, over a network that fails on order."""
+    return open_s3(replace(s3_place, endpoint=proxy.endpoint))

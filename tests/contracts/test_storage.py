@@ -37,7 +37,6 @@ from darkroom.twin.store_faults import (
     StoreProxy,
     StoreRequest,
     no_faults,
-    store_proxy,
 )
 
 KINDS = ["folder", "memory", "s3"]
@@ -68,24 +67,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 def hasty(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """It gives a request up after 3 s."""
     return open_kind(request, tmp_path, request_seconds=3)
-
-
-@pytest.fixture
-def bucket(s3_place: S3Place) -> Storage:
-    return open_s3(s3_place)
-
-
-@pytest.fixture
-async def proxy(s3_place: S3Place) -> AsyncGenerator[StoreProxy]:
-    assert s3_place.endpoint is not None
-    async with store_proxy(s3_place.endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def behind(s3_place: S3Place, proxy: StoreProxy) -> Storage:
-    """The same bucket, over a network that fails on order."""
-    return open_s3(replace(s3_place, endpoint=proxy.endpoint))
 
 
 @pytest.fixture

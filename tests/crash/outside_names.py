@@ -53,6 +53,7 @@ UNSPOKEN: Final = {
     "kie.reask": "a question that changes nothing, before a photo whose links are dead is made again",
     "qstash.keys": "a doctor's question, which changes nothing",
     "qstash.schedules": "an operator's command, which sets the same schedules each time",
+    "uploads.preflight": "a doctor's question, which changes nothing",
     "public.healthz": "a doctor's question, which changes nothing",
 }
 """Calls that the story does not make, and why."""

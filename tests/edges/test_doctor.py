@@ -19,6 +19,8 @@ from starlette.routing import Route
 
 from darkroom.adapters.public_address import examine_public_address
 from darkroom.adapters.qstash_keys import examine_queue
+from darkroom.adapters.storage_s3 import S3Place
+from darkroom.adapters.upload_rules import examine_upload_rules
 from darkroom.checks import open_checks
 from darkroom.config import IsolatedSettings, Settings
 from darkroom.core.checkup import CLOCKS_SECONDS, examine_database
@@ -204,6 +206,65 @@ async def test_an_address_that_leads_to_somebody_else() -> None:
         ]
     assert grades == [Grade.WELL, Grade.DOUBTFUL, Grade.WRONG]
     assert (await examine_public_address("http://127.0.0.1:9")).grade is Grade.DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    ("rules", "missing"),
+    [
+        ({"origin": "https://shop.test", "methods": "GET, PUT", "headers": "Content-Type"}, []),
+        ({"origin": "*", "methods": "*", "headers": "*"}, []),
+        ({"origin": "*", "methods": "PUT"}, ["AllowedHeaders content-type"]),
+        ({"origin": "*", "methods": "GET", "headers": "*"}, ["AllowedMethods PUT"]),
+        (
+            {"origin": "https://old.test", "methods": "PUT", "headers": "*"},
+            ["AllowedOrigins https://shop.test"],
+        ),
+        ({}, ["AllowedOrigins", "AllowedMethods", "AllowedHeaders"]),
+    ],
+)
+async def test_what_a_bucket_lacks_before_browsers_may_put_into_it(
+    rules: dict[str, str], missing: list[str]
+) -> None:
+    """No page could upload, and nothing but a browser's console said so."""
+    asked: list[str] = []
+
+    async def say(request: Request) -> Response:
+        asked.append(request.headers["origin"])
+        headers = {f"Access-Control-Allow-{kind}": value for kind, value in rules.items()}
+        return Response(None, 204 if rules else 403, headers)
+
+    async with loopback(Starlette(routes=[Route("/k", say, methods=["OPTIONS"])])) as url:
+        found = await examine_upload_rules(f"{url}/k?X-Amz-Signature=abc", "https://shop.test")
+    assert found.grade is (Grade.WRONG if missing else Grade.WELL)
+    assert all(one in found.text for one in missing)
+    assert found.text.count("Allowed") == len(missing)
+    assert (asked, "abc" in found.text) == (["https://shop.test"], False)
+
+
+async def test_uploads_into_a_bucket_are_asked_about_where_they_are_in_use(
+    s3_place: S3Place, tmp_path: Path
+) -> None:
+    settings = {
+        "DATABASE_URL": "postgresql://127.0.0.1:9/none",
+        "DARKROOM_LINK_SECRET": "x" * 32,
+        "DARKROOM_DATA_DIR": tmp_path,
+        "DARKROOM_PUBLIC_URL": "https://shop.test",
+        "CRON_SECRET": SECRET,
+        "DARKROOM_STORAGE_URL": f"s3://{s3_place.bucket}",
+        "S3_ENDPOINT": s3_place.endpoint,
+        "S3_ACCESS_KEY_ID": s3_place.access_key_id,
+        "S3_SECRET_ACCESS_KEY": s3_place.secret_access_key,
+    }
+    for serverless in (False, True):
+        known = {**settings, "DARKROOM_SERVERLESS": serverless}
+        async with open_checks(IsolatedSettings.model_validate(known)) as checks:
+            parts = {check.part: check for check in checks}
+            assert ("direct uploads" in parts) is serverless
+            if serverless:
+                found = await parts["direct uploads"].examine()
+                assert found.grade is Grade.WELL, found
+    gone = await examine_upload_rules("http://127.0.0.1:9/k", "https://shop.test")
+    assert gone.grade is Grade.DOUBTFUL
 
 
 async def test_a_payment_provider_is_asked_for_its_books(shop: Shop) -> None:

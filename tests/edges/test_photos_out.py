@@ -615,6 +615,39 @@ async def test_a_damaged_object_breaks_the_file_instead_of_missing_from_it(sold:
             await client.get(address + view["photosZipUrl"])
 
 
+async def test_a_set_with_a_photo_that_is_known_to_be_lost(sold: Sold) -> None:
+    """Announced with all its bytes, such a file broke off at the lost photo each time."""
+    lost = [(2, "missing"), (5, "unreadable")]
+    async with sold.shop.database.connection() as tx:
+        for row, finding in lost:
+            await tx.execute(
+                "UPDATE generated_photos SET bytes_finding = %s, bytes_checked_at = now() WHERE id = %s",
+                [finding, row],
+            )
+    keys = await sold.shop.rows("SELECT object_key FROM generated_photos WHERE id IN (2, 5)")
+    for (key,) in keys:
+        await sold.shop.darkroom.store.delete(key)
+    link = (await sold.view())["photosZipUrl"]
+    answer = await sold.client.get(link)
+    assert answer.headers["content-length"] == str(len(answer.content))
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        note = archive.read(names[-1]).decode()
+    assert len(names) == 7 - len(lost) + 1
+    assert names[-1] == f"darkroom-{sold.job.id}-lost.txt"
+    named = [line for line in note.splitlines() if line.startswith("darkroom-")]
+    assert {*names[:-1], *named} == {
+        f"darkroom-{sold.job.id}-{place:02}.jpg" for place in range(1, 8)
+    }
+    assert (await sold.client.get(link)).content == answer.content
+    async with sold.shop.database.connection() as tx:
+        await tx.execute(
+            "UPDATE generated_photos SET bytes_finding = 'missing', bytes_checked_at = now()"
+        )
+    assert (await sold.client.get(link)).status_code == 404
+
+
 async def test_a_lost_object_is_not_found_and_a_silent_store_is_503(sold: Sold) -> None:
     link = await sold.link()
     keys = await sold.shop.rows("SELECT object_key FROM generated_photos")

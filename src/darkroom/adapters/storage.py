@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import heapq
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
@@ -16,8 +15,16 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
+from darkroom.adapters.storage_answers import errors_of
 from darkroom.adapters.storage_disk import Disk
-from darkroom.adapters.storage_folder import DurableFolder
+from darkroom.adapters.storage_folder import (
+    DurableFolder,
+    is_open_to_others,
+    make_private,
+)
+from darkroom.adapters.storage_line import Line, LineFullError
+from darkroom.adapters.storage_pages import described, page_of_bucket, page_of_folder
+from darkroom.adapters.storage_proof import prove_with
 from darkroom.adapters.storage_s3 import (
     MULTIPART_ABOVE_BYTES,
     PART_BYTES,
@@ -26,7 +33,6 @@ from darkroom.adapters.storage_s3 import (
     STREAM_SECONDS,
     S3Place,
     advice_of,
-    is_no_bucket,
     open_bucket,
     reason_of,
 )
@@ -41,10 +47,11 @@ from darkroom.ports.storage import (
     StorageBrokenError,
     StorageUnavailableError,
     StoredObject,
+    StoreDoubt,
 )
 
 if TYPE_CHECKING:
-    from obstore import Attributes, BytesStream, GetOptions, GetResult, ListStream, ObjectMeta
+    from obstore import Attributes, BytesStream, GetOptions, GetResult
 
 CALL_SECONDS: Final = 30
 """50 MB, the largest object, at 2 MB/s."""
@@ -62,8 +69,6 @@ PUTS_MAX: Final = 2
 """Of one object in one call: the second when what was in the way is gone."""
 PROOFS: Final = "proofs"
 """The folder of what `prove` puts; an object that it could not remove is swept."""
-SKEW_SECONDS_MAX: Final = 300
-"""A third of what S3 still takes for a signature, so that it is told before all calls fail."""
 
 
 class Storage:
@@ -74,6 +79,7 @@ class Storage:
         streams: the same place, with time for bodies that are read slowly; None is `store` itself.
         folder: where `store` is a folder of this machine.
         together: of the same folder, where its disk keeps many files at once.
+        line: the way to a bucket, where what is put shares it.
     """
 
     def __init__(
@@ -83,14 +89,20 @@ class Storage:
         streams: ObjectStore | None = None,
         folder: Path | None = None,
         together: FilesTogether | None = None,
+        line: Line | None = None,
     ) -> None:
         self._store = store
         self._streams = streams or store
         self._folder = folder
+        self._is_bucket = isinstance(store, S3Store)
         self._durable = None if folder is None else DurableFolder(folder)
         self._together = together
+        self._line = line
         # Threads of its own: a disk that hangs must not take those that look names up and decode.
         self._writers = ThreadPoolExecutor(WRITERS, "storage")
+
+    def _errors_of(self, call: str, key: str) -> contextlib.AbstractContextManager[None]:
+        return errors_of(call, key, is_bucket=self._is_bucket)
 
     async def put_once(self, key: str, data: bytes, content_type: str) -> None:
         """Store the bytes durably; the same bytes again are success.
@@ -110,7 +122,7 @@ class Storage:
 
         Raises:
             ObjectConflictError: already there with other bytes.
-            StorageUnavailableError: no answer; putting again is harmless.
+            StorageUnavailableError: no answer, or no turn on the line; putting again is harmless.
         """
         in_parts = self._folder is None and len(data) > MULTIPART_ABOVE_BYTES
         for _ in range(PUTS_MAX):
@@ -142,7 +154,10 @@ class Storage:
         attributes: Attributes = {"Content-Type": content_type}
         mode: Literal["create"] | None = None if in_parts else "create"
         try:
-            async with outside_call("storage.put", timeout_seconds=CALL_SECONDS):
+            async with (
+                self._room_for(len(data), in_parts=in_parts),
+                outside_call("storage.put", timeout_seconds=CALL_SECONDS),
+            ):
                 if self._together is not None and self._together.is_quick:
                     await self._together.put(key, data)
                     return True
@@ -162,9 +177,20 @@ class Storage:
                 )
         except AlreadyExistsError:
             return False
-        except (BaseError, OSError, TimeoutError) as error:
+        except (BaseError, OSError, TimeoutError, LineFullError) as error:
             raise StorageUnavailableError(f"put: {reason_of(error)}") from error
         return True
+
+    def _room_for(
+        self, size_bytes: int, *, in_parts: bool
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """A turn on the line to the bucket, waited for before the call's own time begins."""
+        if self._line is None:
+            return contextlib.nullcontext()
+        if not in_parts:
+            return self._line.room(size_bytes, "storage.put")
+        rounds = ceil(size_bytes / (PART_BYTES * PARTS_AT_ONCE))
+        return self._line.room(PART_BYTES * PARTS_AT_ONCE, "storage.put", rounds=rounds)
 
     def _put_file(self, durable: DurableFolder, path: Path, key: str, data: bytes) -> None:
         """In one thread: each change of threads costs as much as writing a small file."""
@@ -195,7 +221,7 @@ class Storage:
             ObjectTooLargeError: larger, and not read.
             StorageUnavailableError: no answer, or not all of it.
         """
-        with _errors_of("get", key):
+        with self._errors_of("get", key):
             async with outside_call("storage.get", timeout_seconds=CALL_SECONDS):
                 result = await self._streams.get_async(key)
                 size = result.meta["size"]
@@ -207,10 +233,19 @@ class Storage:
         return data
 
     async def describe(self, key: str) -> StoredObject:
-        """Size and age, by one HEAD. Raises ObjectMissingError, StorageUnavailableError."""
-        with _errors_of("describe", key):
+        """Size and age, by one HEAD. Raises ObjectMissingError, StorageUnavailableError.
+
+        What HEAD does not find is asked for with a body: only that says who answered.
+        """
+        with self._errors_of("describe", key):
             async with outside_call("storage.describe", timeout_seconds=CALL_SECONDS):
-                return _described(await self._store.head_async(key))
+                try:
+                    return described(await self._store.head_async(key))
+                except FileNotFoundError:
+                    if not self._is_bucket:
+                        raise
+                one_byte: GetOptions = {"range": (0, 1)}
+                return described((await self._store.get_async(key, options=one_byte)).meta)
 
     async def read(
         self, key: str, *, first: int = 0, beyond: int | None = None
@@ -226,14 +261,17 @@ class Storage:
             options = {"range": (first, beyond)}
         elif first:
             options = {"range": {"offset": first}}
-        with _errors_of("read", key):
+        with self._errors_of("read", key):
             async with outside_call("storage.read", timeout_seconds=CALL_SECONDS):
                 result: GetResult = await self._streams.get_async(key, options=options)
         return _pieces(result.stream(min_chunk_size=PIECE_BYTES))
 
     async def delete(self, key: str) -> None:
-        """Remove the object if it is there, durably. Raises StorageUnavailableError."""
-        with contextlib.suppress(ObjectMissingError), _errors_of("delete", key):
+        """Remove the object if it is there, durably. Raises StorageUnavailableError.
+
+        S3 answers 204 also for what is not there: a 404 that names no key is somebody else's.
+        """
+        with contextlib.suppress(ObjectMissingError), self._errors_of("delete", key):
             async with outside_call("storage.delete", timeout_seconds=CALL_SECONDS):
                 await self._delete(key)
 
@@ -248,45 +286,33 @@ class Storage:
     async def list_keys(self, folder: str) -> list[str]:
         """The keys of all objects under `folder/`. Raises StorageUnavailableError."""
         found: list[str] = []
-        with contextlib.suppress(ObjectMissingError), _errors_of("list", folder):
-            async with outside_call("storage.list", timeout_seconds=CALL_SECONDS):
-                async for page in self._listing(folder, after="", page=PAGE_MAX):
-                    found += [one["path"] for one in page]
-        return sorted(found)
+        while page := await self.list_page(
+            folder, after=found[-1] if found else "", limit=PAGE_MAX
+        ):
+            found += [one.key for one in page]
+        return found
 
     async def list_page(self, folder: str, *, after: str = "", limit: int) -> list[StoredObject]:
         """The next `limit` objects under `folder/`, by key; what is held is that much, never the bucket.
 
-        S3 lists in the order of keys, from where it is told. A folder's files come in no order: it is read
-        whole and the first `limit` are kept, which is this machine's own disk.
+        To obstore a page of HTML is a list of nothing. So nothing is believed only of a store that says of a
+        key which nobody ever used that it is not there, and says it as S3 does.
 
         Raises StorageUnavailableError, also when a store lists in another order: a walk would skip objects.
         """
         if not 1 <= limit <= PAGE_MAX:
             raise ValueError(f"a page has 1 to {PAGE_MAX} objects")
-        found: list[ObjectMeta] = []
-        with contextlib.suppress(ObjectMissingError), _errors_of("list_page", folder):
+        with contextlib.suppress(ObjectMissingError), self._errors_of("list_page", folder):
             async with outside_call("storage.list_page", timeout_seconds=CALL_SECONDS):
-                if self._folder is None:
-                    async for page in self._listing(folder, after=after, page=limit):
-                        found = list(page)
-                        break
-                else:
-                    found = await self._first_files(folder, after=after, limit=limit)
-        keys = [one["path"] for one in found]
-        if keys != sorted(set(keys)) or (keys and keys[0] <= after):
-            raise StorageUnavailableError("list_page: the store does not list in the keys' order")
-        return [_described(one) for one in found]
-
-    def _listing(self, folder: str, *, after: str, page: int) -> "ListStream[Sequence[ObjectMeta]]":
-        return self._store.list(f"{folder}/", offset=after or None, chunk_size=page)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - another overload's
-
-    async def _first_files(self, folder: str, *, after: str, limit: int) -> "list[ObjectMeta]":
-        first: list[ObjectMeta] = []
-        async for page in self._listing(folder, after=after, page=PAGE_MAX):
-            files = [one for one in page if one["path"] > after]
-            first = heapq.nsmallest(limit, [*first, *files], key=lambda one: one["path"])
-        return first
+                if self._folder is not None:
+                    read = partial(page_of_folder, self._folder, folder, after=after, limit=limit)
+                    return await asyncio.get_running_loop().run_in_executor(self._writers, read)
+                page = await page_of_bucket(self._store, folder, after=after, limit=limit)
+                if page or not self._is_bucket:
+                    return page
+                await self._store.get_async(f"{PROOFS}/{uuid4().hex}")
+                raise StorageUnavailableError("list_page: this is no object store's answer")
+        return []
 
     async def remove_unfinished(self, folder: str, *, old_seconds: float, limit: int) -> int:
         """Of a folder. A bucket shows whole objects; parts that were given up are for its lifecycle rule.
@@ -298,7 +324,7 @@ class Storage:
         remove = partial(
             self._durable.remove_unfinished, folder, old_seconds=old_seconds, limit=limit
         )
-        with _errors_of("remove_unfinished", folder):
+        with self._errors_of("remove_unfinished", folder):
             async with outside_call("storage.remove_unfinished", timeout_seconds=CALL_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(self._writers, remove)
 
@@ -328,60 +354,46 @@ class Storage:
             )
         return obstore.sign(self._store, method, key, time)
 
-    async def prove(self) -> None:
+    async def prove(self) -> frozenset[StoreDoubt]:
         """Put twice, be refused, read back, find, delete: on one object that is removed in any case.
+
+        A bucket that keeps versions is known by reading one of an object that was deleted: R2 gives each
+        object a version, too, and keeps none.
 
         Raises:
             StorageBrokenError: one line that says what is wrong.
         """
         key = f"{PROOFS}/{uuid4().hex}"
         try:
-            await self._prove(key)
+            version = await prove_with(self, key, put=self._put, version_of=self._version_of)
+            return await self._doubts(key, version)
         except StorageUnavailableError as error:
             raise StorageBrokenError(advice_of(error.__cause__ or error)) from error
         finally:
             with contextlib.suppress(StorageUnavailableError):
                 await self.delete(key)
 
-    async def _prove(self, key: str) -> None:
-        first, second = b"first", b"other"
-        if not await self._put(key, first, "text/plain", in_parts=False):
-            raise StorageBrokenError("the store says that a key is taken which nobody ever used")
-        if await self._put(key, second, "text/plain", in_parts=False):
-            raise StorageBrokenError("the store ignores If-None-Match: a second write won")
-        try:
-            if await self.get(key, most_bytes=len(first)) != first:
-                raise StorageBrokenError("the store gives back other bytes than were put")
-            described = await self.describe(key)
-        except (ObjectMissingError, ObjectTooLargeError) as error:
-            raise StorageBrokenError("what was put is not there when it is read back") from error
-        skew = abs((datetime.now(UTC) - described.modified_at).total_seconds())
-        if skew > SKEW_SECONDS_MAX:
-            raise StorageBrokenError(f"the store's clock and ours differ by {skew:.0f} s")
-        before = key[:-1]
-        if key not in [one.key for one in await self.list_page(PROOFS, after=before, limit=10)]:
-            raise StorageBrokenError("what was put is not listed")
-        await self.delete(key)
-        with contextlib.suppress(ObjectMissingError):
-            await self.get(key)
-            raise StorageBrokenError("what was deleted is still there")
+    async def _doubts(self, key: str, version: str | None) -> frozenset[StoreDoubt]:
+        doubts: set[StoreDoubt] = set()
+        if version is not None and await self._has_version(key, version):
+            doubts.add(StoreDoubt.KEEPS_VERSIONS)
+        if self._folder is not None and await asyncio.to_thread(is_open_to_others, self._folder):
+            doubts.add(StoreDoubt.OPEN_TO_OTHERS)
+        return frozenset(doubts)
 
+    async def _version_of(self, key: str) -> str | None:
+        with self._errors_of("describe", key):
+            async with outside_call("storage.describe", timeout_seconds=CALL_SECONDS):
+                return (await self._store.head_async(key)).get("version")
 
-@contextmanager
-def _errors_of(call: str, key: str) -> Generator[None]:
-    """A call's errors as the port names them. "Not found", said of the bucket, says nothing of the object."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if is_no_bucket(error):
-            raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
-        raise ObjectMissingError(key) from error
-    except (BaseError, OSError, TimeoutError) as error:
-        raise StorageUnavailableError(f"{call}: {reason_of(error)}") from error
-
-
-def _described(meta: "ObjectMeta") -> StoredObject:
-    return StoredObject(meta["path"], meta["size"], meta["last_modified"])
+    async def _has_version(self, key: str, version: str) -> bool:
+        """Whether one that was deleted can still be read. Whatever does not give it is a no."""
+        with contextlib.suppress(ObjectMissingError, StorageUnavailableError):
+            with self._errors_of("get", key):
+                async with outside_call("storage.get", timeout_seconds=CALL_SECONDS):
+                    await self._store.get_async(key, options={"version": version})
+            return True
+        return False
 
 
 async def _pieces(stream: "BytesStream") -> AsyncGenerator[bytes]:
@@ -402,6 +414,7 @@ def open_s3(place: S3Place, *, request_seconds: float = REQUEST_SECONDS) -> Stor
     return Storage(
         open_bucket(place, request_seconds=request_seconds),
         streams=open_bucket(place, request_seconds=STREAM_SECONDS),
+        line=Line(request_seconds=request_seconds),
     )
 
 
@@ -409,7 +422,7 @@ def open_storage(place: S3Place | None, folder: Path) -> Storage:
     """The bucket at `place`, or a folder of this machine."""
     if place is not None:
         return open_s3(place)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     store, disk = LocalStore(folder), Disk.below(folder)
     if disk is None:
         return Storage(store, folder=folder)

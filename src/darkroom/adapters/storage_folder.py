@@ -15,6 +15,9 @@ log = get_logger("adapters")
 KNOWN_MAX: Final = 10_000
 """Folders remembered as durable, some 200 bytes each: those of the sets of some days."""
 
+PRIVATE: Final = 0o700
+OTHERS: Final = 0o077
+
 STAGED_MAX: Final = 10**9
 """Two who put the same file anew at once take one name once in so many times; the second tries again then."""
 _STAGED: Final = re.compile(r".+#[0-9]+")
@@ -111,6 +114,30 @@ class DurableFolder:
                 _sync(folder)
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder, which nobody but the program's user can look into; also one that was there.
+
+    What is below needs no more then: selfies and photos were anybody's on the machine, by the usual umask. One
+    that is somebody else's, or on a disk that cannot be written, stays as it is; the doctor says so.
+    """
+    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    if is_open_to_others(folder):
+        try:
+            folder.chmod(PRIVATE)
+        except OSError as error:
+            log.warning("photos can be read by others", error=type(error).__name__)
+
+
+def is_open_to_others(folder: Path) -> bool:
+    """Whether somebody but its owner may look into the folder, by its mode."""
+    return bool(folder.stat().st_mode & OTHERS)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is one that is being written, or was when its writer died."""
+    return _STAGED.fullmatch(name) is not None
+
+
 def _staged_below(folder: str) -> Iterator[Path]:
     """Raises OSError: a folder could not be read. Not one that goes meanwhile."""
 
@@ -119,7 +146,7 @@ def _staged_below(folder: str) -> Iterator[Path]:
             raise error
 
     for place, _, names in os.walk(folder, onerror=raise_it):
-        yield from (Path(place, name) for name in names if _STAGED.fullmatch(name))
+        yield from (Path(place, name) for name in names if is_unfinished(name))
 
 
 def _sync(target: str) -> None:

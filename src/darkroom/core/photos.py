@@ -271,3 +271,15 @@ async def set_favorite(tx: Connection, *, user_id: int, photo_id: int, favorite:
         """,
         {"user_id": user_id, "photo_id": photo_id, "favorite": favorite},
     )
+
+
+async def list_lost_photos(tx: Connection, job_id: int) -> frozenset[int]:
+    """Which photos of a job the last look did not find in the store as they were put there."""
+    rows = await (
+        await tx.execute(
+            "SELECT id FROM generated_photos WHERE job_id = %s "
+            "AND bytes_finding IN ('missing', 'other_size', 'other_bytes', 'unreadable')",
+            [job_id],
+        )
+    ).fetchall()
+    return frozenset(row[0] for row in rows)

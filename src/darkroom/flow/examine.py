@@ -24,12 +24,26 @@ from darkroom.ports.storage import (
     ObjectStore,
     StorageBrokenError,
     StorageUnavailableError,
+    StoreDoubt,
 )
 
 LOOK_BACK: Final = timedelta(hours=1)
 _BOT_TOKEN: Final = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{30,}")
 SECRET_MIN: Final = 16
 """Characters of a secret that nobody guesses by trying it over HTTP."""
+
+
+_DOUBTS: Final = {
+    StoreDoubt.KEEPS_VERSIONS: doubtful(
+        "the bucket keeps versions: each erased selfie is still in it",
+        "switch versions off, or add a lifecycle rule for the whole bucket: NoncurrentVersionExpiration "
+        "NoncurrentDays 1 and Expiration ExpiredObjectDeleteMarker true",
+    ),
+    StoreDoubt.OPEN_TO_OTHERS: doubtful(
+        "other users of this machine can read the folder with selfies and photos",
+        "chmod 700 the folder objects/ in DARKROOM_DATA_DIR, as its owner",
+    ),
+}
 
 
 async def examine_payments(provider: PaymentProvider) -> Finding:
@@ -55,11 +69,14 @@ async def examine_intake(intake: Intake, portrait: bytes) -> Finding:
 async def examine_store(store: ObjectStore) -> Finding:
     """Put, put again with other bytes, read and delete an object of our own."""
     try:
-        await store.prove()
+        doubts = await store.prove()
     except StorageBrokenError as error:
         return wrong(str(error), "DARKROOM_STORAGE_URL and the S3_* settings")
     except StorageUnavailableError as error:
         return wrong(f"does not answer: {error}", "S3_ENDPOINT, and is it reachable from here?")
+    for doubt, finding in _DOUBTS.items():
+        if doubt in doubts:
+            return finding
     try:
         store.readable_link("prove/me")
     except NoLinksError:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Final, Protocol
 
 OBJECT_BYTES_MAX: Final = 50_000_000
@@ -30,6 +31,15 @@ class ObjectTooLargeError(StorageUnavailableError):
 
 class StorageBrokenError(Exception):
     """The store does not keep what Darkroom rests on. The text is one line for the operator."""
+
+
+class StoreDoubt(Enum):
+    """What a store does beside what Darkroom rests on, and what an operator should know of."""
+
+    KEEPS_VERSIONS = "keeps_versions"
+    """What was deleted can still be read: erased selfies are kept."""
+    OPEN_TO_OTHERS = "open_to_others"
+    """Other users of this machine can read what is in the folder."""
 
 
 class NoLinksError(Exception):
@@ -142,8 +152,10 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def prove(self) -> None:
+    async def prove(self) -> frozenset[StoreDoubt]:
         """Try once, on an object that is removed again, all that Darkroom rests on.
+
+        Returns what works and somebody should look at all the same.
 
         Raises:
             StorageBrokenError: the one line says what is wrong, and with which setting.

@@ -45,6 +45,7 @@ STORE_RATES: Final = {
     StoreFault.SLOW_DOWN: 0.02,
     StoreFault.SLOW: 0.01,
     StoreFault.SHORT_BODY: 0.01,
+    StoreFault.PAGE_404: 0.01,
 }
 """Between the store and whoever asks it, us or a provider that reads: every twelfth request meets one."""
 STORE_SLOW_SECONDS: Final = 1.5
