@@ -19,6 +19,7 @@ from darkroom.flow.prepare import prepare
 from darkroom.flow.recognize_store import ForeignStoreError, adopt_store
 from darkroom.flow.steps import HOUSE_STEPS
 from darkroom.flow.store_watch import LOOK_AGAIN_SECONDS, StoreIs, StoreWatch
+from darkroom.flow.submit_tasks import submit_due_tasks
 from darkroom.flow.sweep_bucket import sweep_bucket
 from darkroom.flow.watch_store import may_delete, may_put, watch_store
 from darkroom.flow.work_in_calls import house_rounds, work_rounds
@@ -149,6 +150,19 @@ async def test_a_worker_whose_shop_has_moved_stores_nothing_any_more(
     await watch_store(old)
     assert await may_put(old)
     shop.darkroom = new
+
+
+async def test_a_worker_that_could_keep_nothing_buys_nothing(shop: Shop, tmp_path: Path) -> None:
+    """Pictures waited at their provider until their links died, and were bought again and again."""
+    old = _process(shop, shop.darkroom.store)
+    await prepare(old, bundled_catalog())
+    await adopt_store(_process(shop, open_storage(None, tmp_path / "new")))
+    await shop.sold()
+    await watch_store(old)
+    assert await submit_due_tasks(old) == 0
+    assert shop.provider.created == {}
+    assert await submit_due_tasks(shop.darkroom) == 7
+    shop.audit_at_end = False
 
 
 async def test_twin_without_the_look_its_photos_lie_where_nobody_looks(

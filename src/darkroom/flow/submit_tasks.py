@@ -27,6 +27,7 @@ from darkroom.core.tasks import (
 from darkroom.db.database import Connection, DatabaseRefusedError, RowBusyError
 from darkroom.flow.darkroom import Darkroom, request_of
 from darkroom.flow.rounds import work_on_each
+from darkroom.flow.watch_store import may_put
 from darkroom.flow.write_together import WriteTogether
 from darkroom.kit.backoff import backoff_seconds
 from darkroom.kit.checkpoint import checkpoint
@@ -60,8 +61,11 @@ async def submit_due_tasks(darkroom: Darkroom) -> int:
     """One bounded round. Returns how many tasks were claimed.
 
     A crash before the calls are begun costs nothing. After that, it leaves attempts without an answer:
-    `settle_unknown` goes on from there.
+    `settle_unknown` goes on from there. While the store is known to be another one nothing is bought: it could
+    not be kept, and its link may die before somebody mends that.
     """
+    if not await may_put(darkroom):
+        return 0
     tasks: list[TaskClaim] = []
     for name in darkroom.generation:
         tasks += await _claim_within_budget(darkroom, name)
