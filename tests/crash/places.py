@@ -93,6 +93,7 @@ UNSPOKEN: Final = {
     "qstash.schedules": "a person's command, and setting it twice is setting it once",
     "download.fetch": "kie.ai's own; here a scripted provider stands between the same two checkpoints",
     "public.healthz": "the doctor's question, which changes nothing",
+    "uploads.preflight": "the doctor's question, which changes nothing",
     "qstash.keys": "the doctor's question, which changes nothing",
 }
 """Calls that no flow makes in the story, and why."""
