@@ -62,6 +62,11 @@ class Darkroom:
     history_days: int = 180
     store_watch: StoreWatch = field(default_factory=StoreWatch)
 
+    @property
+    def needs_good_selfie(self) -> bool:
+        """Whether new tasks go to a provider that makes nothing of selfies with severe warnings alone."""
+        return self.generation[self.new_tasks_go_to].needs_good_selfie
+
 
 def request_of(task: TaskClaim, references: tuple[Reference, ...]) -> GenerationRequest:
     """What a provider may know about this task."""

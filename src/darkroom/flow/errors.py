@@ -33,17 +33,14 @@ def not_found(what: str) -> RequestRefusedError:
     return RequestRefusedError(404, f"{what.upper()}_NOT_FOUND", f"No such {what}")
 
 
-def selfies_missing(
-    selfies: int, good_selfies: int, *, needs_good: bool
-) -> RequestRefusedError | None:
-    """Why nothing can be made of an avatar's selfies, said before anybody pays; None: something can."""
+def refuse_without_selfies(selfies: int, good_selfies: int, *, needs_good: bool) -> None:
+    """Raise RequestRefusedError where nothing can be made of an avatar's selfies, before anybody pays."""
     if selfies == 0:
-        return RequestRefusedError(400, "NO_REFERENCE_IMAGES", "Add at least one photo of yourself")
+        raise RequestRefusedError(400, "NO_REFERENCE_IMAGES", "Add at least one photo of yourself")
     if needs_good and good_selfies == 0:
-        return RequestRefusedError(
+        raise RequestRefusedError(
             400, "NO_GOOD_SELFIE", "Add a photo of yourself that has no severe warning"
         )
-    return None
 
 
 def payment_required() -> RequestRefusedError:

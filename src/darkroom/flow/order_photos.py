@@ -31,7 +31,7 @@ from darkroom.flow.errors import (
     checked_email,
     key_reused,
     not_found,
-    selfies_missing,
+    refuse_without_selfies,
 )
 from darkroom.flow.ways_to_pay import STARS, providers_inside_telegram
 from darkroom.kit.checkpoint import checkpoint
@@ -176,10 +176,9 @@ async def _refuse_impossible_order(darkroom: Darkroom, request: OrderRequest) ->
         raise not_found("avatar")
     if not eligibility.style_is_active:
         raise not_found("style")
-    needs_good = darkroom.generation[darkroom.new_tasks_go_to].needs_good_selfie
-    missing = selfies_missing(eligibility.selfies, eligibility.good_selfies, needs_good=needs_good)
-    if missing is not None:
-        raise missing
+    refuse_without_selfies(
+        eligibility.selfies, eligibility.good_selfies, needs_good=darkroom.needs_good_selfie
+    )
 
 
 async def _place(

@@ -26,7 +26,7 @@ from darkroom.flow.errors import (
     not_found,
     payment_consumed,
     payment_required,
-    selfies_missing,
+    refuse_without_selfies,
 )
 from darkroom.kit.checkpoint import checkpoint
 from darkroom.kit.log import get_logger
@@ -153,10 +153,9 @@ def _refuse_ineligible(
         raise not_found("avatar")
     if not eligibility.style_is_active:
         raise not_found("style")
-    needs_good = darkroom.generation[darkroom.new_tasks_go_to].needs_good_selfie
-    missing = selfies_missing(eligibility.selfies, eligibility.good_selfies, needs_good=needs_good)
-    if missing is not None:
-        raise missing
+    refuse_without_selfies(
+        eligibility.selfies, eligibility.good_selfies, needs_good=darkroom.needs_good_selfie
+    )
     if eligibility.payment_is_ready:
         return
     if eligibility.has_paid_before:
