@@ -1,5 +1,7 @@
 """Of several selfies one is chosen by a look, and only that one is cut out."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,3 +128,18 @@ def test_a_memory_keeps_what_has_room_and_what_was_refused():
     memory.clear()
     assert memory.recall("two", lambda: make("two")) == "two"
     assert made[-1] == "two"
+
+
+def test_refusals_are_remembered_within_a_bound_too() -> None:
+    """They took no room, so that nothing ever put one out."""
+    made: list[str] = []
+
+    def refuse(digest: str) -> bytes:
+        made.append(digest)
+        raise StudioError(StudioCode.NO_FACE, "no face")
+
+    memory: Memory[bytes] = Memory(2, len)
+    for digest in ("a", "b", "c", "c", "a"):
+        with pytest.raises(StudioError):
+            memory.recall(digest, partial(refuse, digest))
+    assert made == ["a", "b", "c", "a"]

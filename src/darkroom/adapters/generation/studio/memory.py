@@ -14,7 +14,7 @@ class Memory(Generic[Kept]):
     """The results used last, refusals too: the same bytes are refused again without a look."""
 
     def __init__(self, room: int, weight: Callable[[Kept], int]) -> None:
-        """`weight` says how much of the `room` a result takes; one is kept in any case."""
+        """`weight` says how much of the `room` a result takes, a refusal takes 1; one is kept in any case."""
         self._room = room
         self._weight = weight
         self._taken = 0
@@ -43,7 +43,7 @@ class Memory(Generic[Kept]):
             self._taken = 0
 
     def _made(self, digest: str, make: Callable[[], Kept]) -> Kept | StudioError:
-        weight = 0
+        weight = 1
         try:
             result: Kept | StudioError = make()
             weight = self._weight(result)
